@@ -1,0 +1,41 @@
+# Everything here sets itself up: it needs git, make and Python 3.11 or newer, nothing else.
+# What is missing is said in one line.
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt docs clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## Watch the whole platform run on real market data (under two minutes)
+	@$(BIN)/trading-ml demo
+
+test: .venv/.ready ## Run the tests, doctests included
+	@$(BIN)/python -m pytest
+
+check: .venv/.ready ## Lint, format check, types, import contracts, then the tests
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: .venv/.ready ## Measure against a hand-written Kafka loop; writes benchmarks/results.json
+	@$(BIN)/python -m benchmarks.run
+
+fmt: .venv/.ready ## Format the code and repair what the linter can
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+docs: .venv/.ready ## Write docs/settings.md and docs/errors.md from the code
+	@$(BIN)/python -m docs.pages
+
+clean: ## Remove everything made here: environment, data, caches
+	@rm -rf .venv .venv-bootstrap var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only when dependencies change: a second run starts at once.
+.venv/.ready: pyproject.toml uv.lock .ci/setup
+	@.ci/setup

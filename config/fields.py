@@ -1,0 +1,98 @@
+"""The types of single settings: text that must have a form, each with the words for what is right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from config.keys import Right
+
+_TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+_LOCATION_TEXT = "a local folder or gs://bucket/path"
+_ARTIFACTS_TEXT = "a local folder, gs://bucket/path or mlflow-artifacts:/path (through the tracking server)"
+_TRACKING_TEXT = "sqlite:///path, http(s)://host:port or a database URI without credentials"
+_SERVERS_TEXT = "host:port, or several separated by commas"
+_LAST_PORT = 65535
+
+
+def _not_a_flag(value: object) -> object:
+    """Refuse true and false where a number belongs; Python would read them as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not true or false")  # noqa: TRY004 - pydantic reports only a ValueError
+    return value
+
+
+def _location(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and (scheme != "gs" or re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/.*)?", rest) is None):
+        raise ValueError(f"should be {_LOCATION_TEXT}")
+    return value
+
+
+def _artifacts(value: str) -> str:
+    if value.startswith("mlflow-artifacts:/"):
+        return value
+    try:
+        return _location(value)
+    except ValueError:
+        raise ValueError(f"should be {_ARTIFACTS_TEXT}") from None
+
+
+def _tracking_uri(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme.partition("+")[0] not in _TRACKING_SCHEMES or not rest.strip("/"):
+        raise ValueError(f"should be {_TRACKING_TEXT}; MLflow 3 refuses a plain folder")
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("must not hold credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+    return value
+
+
+def _servers(value: str) -> str:
+    for server in value.split(","):
+        host, separator, port = server.strip().rpartition(":")
+        if not separator or not host or "/" in host or "@" in host or not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:
+            raise ValueError(f"should be {_SERVERS_TEXT}")
+    return value
+
+
+def _topic(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) is None or value in {".", ".."}:
+        raise ValueError("should be 1 to 249 letters, digits, dots, dashes or underscores")
+    return value
+
+
+def _name(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is None:
+        raise ValueError("should be letters, digits, dots, dashes and underscores, beginning with a letter or digit")
+    return value
+
+
+def _alias(value: str) -> str:
+    if value.lower() == "latest" or re.fullmatch(r"v\d+", value, re.IGNORECASE) is not None:
+        raise ValueError("is reserved by MLflow; use a name such as champion")
+    return _name(value)
+
+
+def _folder(value: Path) -> Path:
+    if value.parts[:1] == ("gs:",):
+        raise ValueError("should be a local path; this one cannot live in a bucket")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1), Right("text that is not empty")]
+Secret = Annotated[SecretStr, Field(min_length=1), Right("text that is not empty, best given by its environment variable")]
+Whole = Annotated[int, BeforeValidator(_not_a_flag)]
+Number = Annotated[float, BeforeValidator(_not_a_flag)]
+Location = Annotated[str, Field(min_length=1), AfterValidator(_location), Right(_LOCATION_TEXT)]
+Artifacts = Annotated[str, Field(min_length=1), AfterValidator(_artifacts), Right(_ARTIFACTS_TEXT)]
+LocalPath = Annotated[Path, AfterValidator(_folder), Right("a local path")]
+TrackingUri = Annotated[str, AfterValidator(_tracking_uri), Right(_TRACKING_TEXT)]
+Servers = Annotated[str, AfterValidator(_servers), Right(_SERVERS_TEXT)]
+TopicName = Annotated[str, AfterValidator(_topic), Right("a Kafka topic name")]
+Name = Annotated[str, AfterValidator(_name), Right("a name of letters, digits, dots, dashes and underscores")]
+Dataset = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,1024}$"), Right("a name of letters, digits and underscores")]
+Alias = Annotated[str, AfterValidator(_alias), Right("an MLflow alias")]

@@ -1,0 +1,267 @@
+"""The sections of the settings tree, each frozen and refusing keys it does not know. `config.settings` puts them together."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config.durations import Duration
+from config.fields import (
+    Alias,
+    Artifacts,
+    Dataset,
+    LocalPath,
+    Location,
+    Name,
+    Number,
+    Secret,
+    Servers,
+    Text,
+    TopicName,
+    TrackingUri,
+    Whole,
+)
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, no input echoed by pydantic (it may hold a secret)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Mlflow(Section):
+    """The model registry."""
+
+    tracking_uri: TrackingUri = Field(
+        description="MLflow tracking server, or its database. Credentials go in MLflow's own variables."
+    )
+    model_registry: Artifacts = Field(description="Where model artifacts live.")
+
+
+class Storage(Section):
+    """Folders of a worker."""
+
+    cache_dir: Location = Field(description="Where downloaded model artifacts are kept between starts.")
+    state_dir: LocalPath = Field(
+        default=Path("./var/state"),
+        description="Where window state is kept (RocksDB); one worker per folder. Lost, it is rebuilt from the changelog.",
+    )
+
+
+class DuckdbDatabase(Section):
+    """The warehouse as one local file."""
+
+    type: Literal["duckdb"] = Field(description="Which warehouse stores features, predictions, outcomes, alerts and performance.")
+    path: LocalPath = Field(description="The DuckDB file; one process at a time may open it.")
+
+
+class BigqueryDatabase(Section):
+    """The warehouse as a BigQuery dataset."""
+
+    type: Literal["bigquery"] = Field(
+        description="Which warehouse stores features, predictions, outcomes, alerts and performance."
+    )
+    project: Name = Field(description="The Google Cloud project of the dataset.")
+    dataset: Dataset = Field(description="The BigQuery dataset.")
+
+
+Database = Annotated[DuckdbDatabase | BigqueryDatabase, Field(discriminator="type")]
+
+
+class Inference(Section):
+    """The inference group."""
+
+    batch_size: Whole = Field(ge=1, le=100_000, description="Rows one chunk holds at most.")
+    cache_ttl: Duration = Field(description="How long a resolved model alias is trusted before the registry is asked again.")
+    max_concurrent_models: Whole = Field(
+        ge=1, description="Model versions kept loaded at most; the least recently used leaves first."
+    )
+    commit_interval: Duration = Field(
+        default=timedelta(seconds=1),
+        description="Time between checkpoints; a crash repeats at most this much work, with identical records.",
+    )
+    max_future: Duration = Field(
+        default=timedelta(minutes=5),
+        description="A feature row further ahead of the broker's clock than this is rejected.",
+    )
+    drain_deadline: Duration = Field(
+        default=timedelta(seconds=8),
+        description="Time a stopping worker takes at most to finish what it began; keep it below the pod's grace period.",
+    )
+    slack_rows: Whole = Field(
+        default=32,
+        ge=0,
+        description="Rows a window keeps beyond its depth, so that what is not yet committed can be replayed identically.",
+    )
+
+
+class Monitoring(Section):
+    """The monitor group: drift, quality, alerts."""
+
+    metrics_window: Duration = Field(description="Event time one drift or quality window spans.")
+    alert_threshold: Number = Field(gt=0, description="PSI at which drift is a warning; 2.5 times it is critical.")
+    panes: Whole = Field(default=12, ge=1, description="Steps in which the window advances; it must divide evenly into them.")
+    min_samples: Whole = Field(default=100, ge=1, description="Rows below which a window's verdict is insufficient_data.")
+    false_discovery_rate: Number = Field(
+        default=0.05, gt=0, lt=1, description="Share of drift alarms that may be false, across features (Benjamini-Hochberg)."
+    )
+    pending_windows: Whole = Field(default=2, ge=1, description="Windows in a row that must be bad before an alert fires.")
+    cooldown: Duration = Field(default=timedelta(hours=1), description="Time after an alert resolves before it may fire again.")
+    label_timeout: Duration = Field(
+        default=timedelta(days=30), description="Time after its horizon at which a prediction without outcome is given up."
+    )
+
+    @model_validator(mode="after")
+    def _even_panes(self) -> Self:
+        if (self.metrics_window // timedelta(microseconds=1)) % self.panes:
+            raise ValueError(
+                f"metrics_window does not divide into {self.panes} panes of whole microseconds; change one of the two"
+            )
+        return self
+
+
+class Security(Section):
+    """How to reach Kafka safely. Secrets are best given by their environment variables, never written in a file."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="Encryption (SSL) and login (SASL) towards the brokers."
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(default=None, description="How SASL logs in.")
+    username: Text | None = Field(default=None, description="SASL user.")
+    password: Secret | None = Field(default=None, description="SASL password.")
+    ca_file: LocalPath | None = Field(
+        default=None, description="Certificates (PEM) that sign the brokers'; default the system's."
+    )
+    certificate_file: LocalPath | None = Field(default=None, description="Our own certificate (PEM), where brokers ask for one.")
+    key_file: LocalPath | None = Field(default=None, description="The private key (PEM) of our certificate.")
+    key_password: Secret | None = Field(default=None, description="The password of the private key.")
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        sasl: dict[str, object] = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
+        tls: dict[str, object] = {
+            "ca_file": self.ca_file,
+            "certificate_file": self.certificate_file,
+            "key_file": self.key_file,
+            "key_password": self.key_password,
+        }
+        for name, value in sasl.items():
+            if self.protocol.startswith("SASL_") and value is None:
+                raise ValueError(f"protocol {self.protocol} needs {name}; set it")
+            if not self.protocol.startswith("SASL_") and value is not None:
+                raise ValueError(f"{name} is set but protocol {self.protocol} does not log in; use SASL_SSL, or remove it")
+        for name, value in tls.items():
+            if not self.protocol.endswith("SSL") and value is not None:
+                raise ValueError(
+                    f"{name} is set but protocol {self.protocol} does not encrypt; use SSL or SASL_SSL, or remove it"
+                )
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together; set both or neither")
+        if self.key_password is not None and self.key_file is None:
+            raise ValueError("key_password is set without key_file; set both or neither")
+        return self
+
+
+class Topics(Section):
+    """The names of the topics; `docs/topics.md` says what each carries."""
+
+    features: TopicName = Field(default="trading.features", description="Feature rows, written by producers.")
+    predictions: TopicName = Field(
+        default="trading.predictions", description="The champion's predictions, one JSON record per row."
+    )
+    predictions_shadow: TopicName = Field(
+        default="trading.predictions.shadow", description="The challenger's; nobody trades on it."
+    )
+    inference_log: TopicName = Field(
+        default="trading.inference-log", description="Every prediction with its full vector, as Arrow."
+    )
+    outcomes: TopicName = Field(default="trading.outcomes", description="Realised targets, written by the price side.")
+    alerts: TopicName = Field(default="trading.alerts", description="Alert lifecycle events, compacted.")
+    performance: TopicName = Field(default="trading.performance", description="Quality and drift per model version and window.")
+    model_timeline: TopicName = Field(
+        default="trading.model-timeline", description="Which version serves from which event time on, compacted."
+    )
+    features_rejected: TopicName = Field(
+        default="trading.features.rejected", description="Feature records refused, with the reason."
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        owner: dict[str, str] = {}
+        for role, topic in self:
+            if topic in owner:
+                raise ValueError(f"{owner[topic]} and {role} are both {topic!r}; give each its own topic")
+            owner[topic] = role
+        return self
+
+
+class Kafka(Section):
+    """Brokers, groups and topics."""
+
+    bootstrap_servers: Servers = Field(description="Brokers to begin with.")
+    client_id: Name = Field(default="trading-ml", description="The name brokers see in their logs and quotas.")
+    inference_group: Name = Field(
+        default="trading-ml-inference", description="Consumer group and Faust app id of the inference group."
+    )
+    monitor_group: Name = Field(default="trading-ml-monitor", description="Consumer group and Faust app id of the monitor group.")
+    partitions: Whole = Field(
+        default=8, ge=1, description="Partitions of every topic; the same for all, because they are joined by key."
+    )
+    replication_factor: Whole = Field(default=1, ge=1, description="Copies of every topic that is created.")
+    session_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="Silence after which the group gives a worker's partitions to the others."
+    )
+    security: Security = Field(default_factory=Security, description="Encryption and login.")
+    topics: Topics = Field(default_factory=Topics, description="Topic names.")
+
+    @model_validator(mode="after")
+    def _two_groups(self) -> Self:
+        if self.inference_group == self.monitor_group:
+            raise ValueError(
+                f"inference_group and monitor_group are both {self.monitor_group!r}; two groups must not share an id"
+            )
+        return self
+
+
+class ServedModel(Section):
+    """One registered model to serve."""
+
+    name: Name = Field(description="The registered model's name in MLflow.")
+    champion_alias: Alias = Field(default="champion", description="The alias of the version that is traded on.")
+    challenger_alias: Alias | None = Field(default=None, description="The alias of a version scored beside it, published apart.")
+
+    @model_validator(mode="after")
+    def _two_aliases(self) -> Self:
+        if self.challenger_alias == self.champion_alias:
+            raise ValueError(f"challenger_alias is the champion's, {self.champion_alias!r}; name another or leave it out")
+        return self
+
+
+class Web(Section):
+    """Health, metrics and dashboard of a worker."""
+
+    host: Text = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 where a probe or scraper must reach it.")
+    port: Whole = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+
+
+class Vertex(Section):
+    """A Vertex AI endpoint that scores instead of a loaded model."""
+
+    enabled: bool = Field(default=False, description="Whether to score through the endpoint.")
+    project: Name | None = Field(default=None, description="The Google Cloud project of the endpoint.")
+    location: Name | None = Field(default=None, description="The region of the endpoint, such as us-central1.")
+    endpoint_id: Name | None = Field(default=None, description="The endpoint's id.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Time after which the rows of a call abstain.")
+    credentials_file: LocalPath | None = Field(
+        default=None, description="Service account key (JSON); default what GOOGLE_APPLICATION_CREDENTIALS or the machine gives."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [name for name in ("project", "location", "endpoint_id") if getattr(self, name) is None]
+        if self.enabled and missing:
+            raise ValueError(f"enabled needs {', '.join(missing)}; set them, or set enabled: false")
+        return self

@@ -1,0 +1,249 @@
+"""For Trading ML Training: put a fitted model in the registry together with all a worker needs to serve it. Shell.
+
+>>> import tempfile
+>>> import numpy as np
+>>> from sklearn.linear_model import Ridge
+>>> from models.publish import publish
+>>> from models.spec import ColumnSpec, FeatureSetSpec, Lag
+>>> columns = [ColumnSpec(name="ret_1", feature_set="bars_1d", feature="ret_1"),
+...            ColumnSpec(name="ret_1.lag5", feature_set="bars_1d", feature="ret_1", lag=Lag(bars=5))]
+>>> day_us = 86_400_000_000
+>>> rng = np.random.default_rng(7)
+>>> x = rng.normal(size=(300, 2))  # one row a training example, one column a ColumnSpec, NaN = missing
+>>> y = 0.1 * x[:, 0] - 0.05 * x[:, 1] + rng.normal(scale=0.1, size=300)
+>>> model = Ridge().fit(x[:200], y[:200])
+>>> here = tempfile.TemporaryDirectory()
+>>> published = publish(
+...     model, name="next-day", columns=columns, trigger="bars_1d", horizon_us=day_us,
+...     feature_sets={"bars_1d": FeatureSetSpec(features=("ret_1",), bar_us=day_us, depth_rows=10)},
+...     x=x[:200], x_calibration=x[200:], y_calibration=y[200:],  # calibrate on rows the model has not seen
+...     tracking_uri=f"sqlite:///{here.name}/var/mlflow.db", artifact_root=f"{here.name}/models")
+>>> published.name, published.version, published.alias
+('next-day', '1', 'champion')
+>>> here.cleanup()
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from models.artifacts import DIGEST_TAG, folder_digest
+from models.build_spec import build_spec
+from models.errors import SpecError
+from models.example import encode_example, make_example
+from models.loaders import load_lightgbm
+from models.mlflow_client import connect, registry_errors, set_environment
+from models.registry import load_folder
+from models.spec import encode_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from numpy.typing import NDArray
+
+    from models.loaders import Flavor
+    from models.spec import ColumnSpec, FeatureSetSpec, ServingSpec
+
+EXPERIMENT: Final = "trading-ml-inference"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """What `publish` registered. `digest` of the files, `spec.digest()` of the spec; `alias` None if none was set."""
+
+    name: str
+    version: str
+    digest: str
+    spec: ServingSpec
+    alias: str | None
+    run_id: str
+
+
+def publish(  # noqa: PLR0913 - one keyword for each thing a served version is made of
+    model: Any,  # a lightgbm.Booster, LGBMRegressor or scikit-learn regressor; none has a common type
+    *,
+    name: str,
+    columns: Sequence[ColumnSpec],
+    feature_sets: Mapping[str, FeatureSetSpec],
+    trigger: str,
+    horizon_us: int,
+    x: NDArray[np.float64],
+    tracking_uri: str,
+    groups: NDArray[np.generic] | None = None,
+    x_calibration: NDArray[np.float64] | None = None,
+    y_calibration: NDArray[np.float64] | None = None,
+    groups_calibration: NDArray[np.generic] | None = None,
+    residuals: Sequence[float] | None = None,
+    level: float = 0.9,
+    min_completeness: float = 0.0,
+    bins: int = 10,
+    artifact_root: str | Path | None = None,
+    alias: str | None = "champion",
+    experiment: str = EXPERIMENT,
+    metrics: Mapping[str, float] | None = None,
+) -> PublishedVersion:
+    """Log, register and tag a model version; set `alias` on it, last of all.
+
+    - `model`: a fitted LightGBM Booster or LGBMRegressor, or a scikit-learn regressor `models.native_sklearn` serves.
+    - `columns`, in the order of the model's inputs; `feature_sets` and `trigger` as in `ServingSpec`.
+    - `x` float64[rows, columns]: training rows in time order, NaN = missing; the reference bins come from them.
+      `groups` [rows]: the symbol of each row, when several are stacked (for `rho`); `groups_calibration` likewise.
+    - calibration: `x_calibration`, `y_calibration` (rows the model has not seen), or `residuals` = outcome minus
+      prediction. At level 0.9 at least 9 are needed; some hundreds make `p_up` fine-grained.
+    - `artifact_root`: folder or ``gs://`` for a new experiment's files (setting `mlflow.model_registry`); None leaves
+      it to the tracking server.
+    - `alias`: None registers without serving.
+
+    The same code that a worker loads with has loaded and checked the files before the registry hears of them, so
+    what this refuses was never registered. Raises `SpecError`, `UntrustedModel`, `ModelOutputError`, `RegistryError`.
+    """
+    set_environment()
+    model, flavor = _servable(model, [c.name for c in columns])
+    with tempfile.TemporaryDirectory(prefix="trading-ml-publish-") as scratch:
+        native = _native(model, flavor, Path(scratch), len(columns))
+        spec = build_spec(
+            native,
+            name=name,
+            columns=columns,
+            feature_sets=feature_sets,
+            trigger=trigger,
+            horizon_us=horizon_us,
+            x=x,
+            groups=groups,
+            x_calibration=x_calibration,
+            y_calibration=y_calibration,
+            groups_calibration=groups_calibration,
+            residuals=residuals,
+            level=level,
+            min_completeness=min_completeness,
+            bins=bins,
+        )
+        extra = [Path(scratch) / "serving_spec.json", Path(scratch) / "example.json"]
+        extra[0].write_bytes(encode_spec(spec))
+        extra[1].write_bytes(encode_example(make_example(native, np.ascontiguousarray(x, dtype=np.float64))))
+        folder = Path(scratch) / "model"
+        _save(model, flavor, folder, extra)
+        digest = folder_digest(folder)
+        load_folder(folder, name=name, version="(not yet registered)", digest=digest)
+        client = connect(tracking_uri)
+        with registry_errors(f"publishing model {name!r}"):
+            experiment_id = _experiment_id(client, experiment, artifact_root)
+            logged = _log(client, experiment_id, folder, spec, metrics or {})
+            tags = {DIGEST_TAG: digest, "spec_digest": spec.digest(), "flavor": flavor}
+            version = _register(client, name, logged, tags)
+            if alias is not None:
+                client.set_registered_model_alias(name, alias, version)
+    return PublishedVersion(name=name, version=version, digest=digest, spec=spec, alias=alias, run_id=str(logged.source_run_id))
+
+
+def _servable(model: Any, names: list[str]) -> tuple[Any, Flavor]:
+    """(what is saved, its flavor); refuses a model whose named inputs are these columns in another order."""
+    import lightgbm
+
+    if isinstance(model, lightgbm.LGBMModel):
+        if not isinstance(model, lightgbm.LGBMRegressor):
+            msg = f"{type(model).__name__} does not forecast a number; publish an LGBMRegressor or a Booster"
+            raise SpecError(msg)
+        model = model.booster_
+    flavor: Flavor = "lightgbm" if isinstance(model, lightgbm.Booster) else "sklearn"
+    given = model.feature_name() if flavor == "lightgbm" else getattr(model, "feature_names_in_", None)
+    trained_on = [] if given is None else [str(n) for n in given]
+    if trained_on != names and sorted(trained_on) == sorted(names):
+        msg = f"the model was trained on columns {trained_on}, the spec has them in the order {names}; use the model's order"
+        raise SpecError(msg)
+    return model, flavor
+
+
+def _native(model: Any, flavor: Flavor, scratch: Path, columns: int) -> Any:
+    """The predict a worker will have: saved and loaded again, as there."""
+    if flavor == "lightgbm":
+        file = scratch / "model.lgb"
+        model.save_model(file)
+        return load_lightgbm(file, columns=columns).predict
+    import skops.io
+
+    from models.native_sklearn import load_skops
+
+    file = scratch / "model.skops"
+    skops.io.dump(model, file)
+    return load_skops(file, columns=columns).predict
+
+
+def _save(model: Any, flavor: Flavor, folder: Path, extra: list[Path]) -> None:
+    """Write the folder in MLflow's layout, so that MLflow's own tools can read it too."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    count = model.num_feature() if flavor == "lightgbm" else model.n_features_in_
+    number = np.dtype(np.float64)
+    signature = ModelSignature(inputs=Schema([TensorSpec(number, (-1, count))]), outputs=Schema([TensorSpec(number, (-1,))]))
+    common: dict[str, Any] = {"path": str(folder), "signature": signature, "extra_files": [str(f) for f in extra]}
+    if flavor == "lightgbm":
+        import lightgbm
+        import mlflow.lightgbm
+
+        mlflow.lightgbm.save_model(model, pip_requirements=[f"lightgbm=={lightgbm.__version__}"], **common)
+        return
+    import mlflow.sklearn
+    import sklearn
+    import skops
+
+    from models.native_sklearn import TRUSTED_BEYOND_SKOPS
+
+    mlflow.sklearn.save_model(
+        model,
+        serialization_format="skops",
+        skops_trusted_types=sorted(TRUSTED_BEYOND_SKOPS),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+        **common,
+    )
+
+
+def _experiment_id(client: MlflowClient, experiment: str, artifact_root: str | Path | None) -> str:
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    root = None if artifact_root is None else str(artifact_root)
+    if root is not None and "://" not in root:
+        root = str(Path(root).resolve())
+    return str(client.create_experiment(experiment, artifact_location=root))
+
+
+def _log(client: MlflowClient, experiment_id: str, folder: Path, spec: ServingSpec, metrics: Mapping[str, float]) -> LoggedModel:
+    """Upload the folder as a logged model of its own run; MLflow's process-wide tracking URI and active run stay as they are."""
+    run_id = client.create_run(experiment_id, run_name=f"publish {spec.model}").info.run_id
+    try:
+        for key, value in {"horizon_us": spec.horizon_us, "level": spec.level, "columns": len(spec.columns)}.items():
+            client.log_param(run_id, key, value)
+        for key, metric in metrics.items():
+            client.log_metric(run_id, key, metric)
+        logged = client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.finalize_logged_model(logged.model_id, "READY")
+    except Exception:
+        client.set_terminated(run_id, status="FAILED")
+        raise
+    client.set_terminated(run_id)
+    return logged
+
+
+def _register(client: MlflowClient, name: str, logged: LoggedModel, tags: dict[str, str]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as e:
+        if e.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # By location: a source models:/<id> is looked up in MLflow's process-wide tracking store, not in this client's.
+    created = client.create_model_version(
+        name, logged.artifact_location, run_id=logged.source_run_id, tags=tags, model_id=logged.model_id
+    )
+    return str(created.version)

@@ -1,0 +1,201 @@
+"""Composition root: settings → the parts of a worker, and its life from start to exit. Shell.
+
+The only place, with `cli`, where settings are turned into objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+from streams.errors import BrokerError, StateFolderInUse
+from streams.leave import EX_TEMPFAIL, leave
+
+if TYPE_CHECKING:
+    from config import Settings
+    from models.registry import Registry
+    from streams.group import Group
+
+log = structlog.get_logger()
+
+
+def run_worker(settings: Settings, group_name: str) -> NoReturn:
+    """Run one worker of `inference` or `monitor` until SIGTERM or SIGINT, or until it must leave."""
+    _configure_logging()
+    lock = lock_state_folder(settings.storage.state_dir)
+    wait_for_kafka(settings)
+    group = inference_group(settings) if group_name == "inference" else monitor_group(settings)
+    _execute(group, group_name, settings)
+    lock.close()
+    sys.exit(0)
+
+
+def wait_for_kafka(settings: Settings) -> None:
+    """Return when Kafka answers and all topics are right; a broker that is away is waited for, with jitter.
+
+    Raises `TopicError` at once when a topic is missing or has another partition count.
+    """
+    from streams.topics import check_topics
+
+    wait_s = 1.0
+    while True:
+        try:
+            check_topics(settings.kafka)
+        except BrokerError as e:
+            log.warning("waiting for Kafka", error=str(e))
+            time.sleep(wait_s * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+            wait_s = min(2 * wait_s, 15.0)
+        else:
+            return
+
+
+def inference_group(settings: Settings) -> Group:
+    """The inference group over the current champions."""
+    from streams.clients import producer_config
+    from streams.group import Group
+    from streams.inference import InferenceHandler
+    from streams.outbox import Outbox
+    from streams.pipeline import Pipeline
+    from streams.topics import WINDOWS_TABLE
+
+    registry = registry_of(settings)
+    served = [(m.name, m.champion_alias) for m in settings.models]
+    handles = [registry.load(name, registry.resolve(name, alias)) for name, alias in served]
+    pipeline = Pipeline(
+        handles,
+        partitions=settings.kafka.partitions,
+        max_future_us=int(settings.inference.max_future.total_seconds() * 1_000_000),
+        slack_rows=settings.inference.slack_rows,
+    )
+    outbox = Outbox(producer_config(settings.kafka))
+    handler = InferenceHandler(pipeline, outbox, settings.kafka.topics)
+    group = Group(
+        settings,
+        app_id=settings.kafka.inference_group,
+        topics=[settings.kafka.topics.features],
+        table=WINDOWS_TABLE,
+        handler=handler,
+        outbox=outbox,
+    )
+
+    async def follow_registry() -> None:
+        """Ask the registry what the aliases name now; load off the loop; serve from the next chunk on."""
+        from streams import metrics
+
+        try:
+            now = await asyncio.to_thread(lambda: [registry.load(n, registry.resolve(n, a)) for n, a in served])
+        except Exception as e:  # noqa: BLE001 - whatever fails, the versions in service go on
+            metrics.REGISTRY_FAILURES.inc()
+            log.warning("registry not followed, current versions serve on", error=str(e))
+            return
+        if [(h.name, h.version) for h in now] != [(h.name, h.version) for h in handler.pipeline.handles]:
+            handler.swap(now)
+
+    group.every(settings.inference.cache_ttl.total_seconds(), follow_registry)
+    return group
+
+
+def monitor_group(settings: Settings) -> Group:
+    """The monitor group over the log of predictions and the outcomes."""
+    from streams.clients import producer_config
+    from streams.group import Group
+    from streams.monitor import MonitorHandler, open_warehouse
+    from streams.outbox import Outbox
+    from streams.topics import PANES_TABLE
+
+    outbox = Outbox(producer_config(settings.kafka))
+    handler = MonitorHandler(settings, registry_of(settings), outbox, open_warehouse(settings.database))
+    return Group(
+        settings,
+        app_id=settings.kafka.monitor_group,
+        topics=[settings.kafka.topics.inference_log, settings.kafka.topics.outcomes],
+        table=PANES_TABLE,
+        handler=handler,
+        outbox=outbox,
+    )
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The model registry the settings name."""
+    from models.registry import Registry
+
+    return Registry(
+        settings.mlflow.tracking_uri,
+        model_cache_folder(settings),
+        max_concurrent_models=settings.inference.max_concurrent_models,
+    )
+
+
+def model_cache_folder(settings: Settings) -> Path:
+    """Where this worker keeps model artifacts: the cache folder, or for a bucket its own folder beside the state.
+
+    A bucket shared by all workers saves downloads, never correctness: artifacts are content-addressed and verified.
+    """
+    if "://" in settings.storage.cache_dir:
+        return settings.storage.state_dir / "models"
+    return Path(settings.storage.cache_dir)
+
+
+def lock_state_folder(folder: Path) -> Any:
+    """Hold a state folder for this process; raises `StateFolderInUse` when another worker has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "worker.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        raise StateFolderInUse(
+            f"state folder {folder} is in use by process {owner}; stop it, or give this worker its own storage.state_dir"
+        ) from e
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _execute(group: Group, name: str, settings: Settings) -> None:
+    import faust
+
+    from streams.web import WebServer
+
+    drain_s = settings.inference.drain_deadline.total_seconds()
+
+    class Worker(faust.Worker):
+        """Faust's worker, with a bound on how long stopping may take."""
+
+        def _schedule_shutdown(self, signal: Any) -> None:
+            # Not acknowledged means not lost: past the deadline the process may simply end.
+            timer = threading.Timer(
+                drain_s, leave, (EX_TEMPFAIL, f"not drained within {drain_s:g} s; what was not committed will be read again")
+            )
+            timer.daemon = True
+            timer.start()
+            super()._schedule_shutdown(signal)
+
+    web = WebServer(group, name, host=settings.web.host, port=settings.web.port)
+    worker = Worker(group.app, web, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
+    worker.execute_from_commandline()
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

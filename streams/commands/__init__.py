@@ -1,0 +1,1 @@
+"""The commands of `trading-ml`, one module each; `streams.cli` puts them together."""

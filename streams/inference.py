@@ -1,0 +1,115 @@
+"""The inference group's handler: chunks of features in, predictions and their log out. Shell around `pipeline.step`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from streams import metrics
+from streams.inference_log import CONTENT_TYPE
+from streams.state import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from config import Topics
+    from models.handle import ModelHandle
+    from streams.checkpoint import TableRecord
+    from streams.chunks import Chunk
+    from streams.outbox import Outbox
+    from streams.pipeline import Pipeline, StepResult
+    from streams.records import Rejected
+    from streams.table import PackedTable
+
+log = structlog.get_logger()
+GROUP = "inference"
+
+
+class InferenceHandler:
+    """Runs the pipeline over chunks, sends what comes of them, keeps the windows of its partitions."""
+
+    def __init__(self, pipeline: Pipeline, outbox: Outbox, topics: Topics) -> None:
+        self.pipeline = pipeline
+        self._outbox = outbox
+        self._topics = topics
+        self._table: PackedTable | None = None
+        self._show_models()
+
+    def use_table(self, table: PackedTable) -> None:
+        """The windows table."""
+        self._table = table
+
+    def process(self, chunk: Chunk) -> None:
+        """One chunk, whole."""
+        started = time.perf_counter()
+        out = self.pipeline.step(chunk.parts, self._load)
+        self._send(out)
+        metrics.CHUNK_SECONDS.labels(GROUP).observe(time.perf_counter() - started)
+        self._count(out)
+
+    def take_dirty(self) -> Sequence[TableRecord]:
+        """Changed windows, packed."""
+        return [(partition, symbol.encode(), pack(state)) for partition, symbol, state in self.pipeline.windows.take_dirty()]
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        """Forget the windows of these partitions; whoever holds them now has them in its table."""
+        for partition in partitions:
+            self.pipeline.windows.drop(partition)
+
+    def swap(self, handles: Sequence[ModelHandle]) -> None:
+        """Serve these versions from the next chunk on."""
+        self.pipeline.swap(handles)
+        self._show_models()
+        log.info("models in service", models=[f"{h.name}:{h.version}" for h in handles])
+
+    def _load(self, partition: int, symbol: str) -> bytes | None:
+        if self._table is None:
+            raise RuntimeError("no table yet: a chunk came before the consumer")
+        return self._table.get(partition, symbol.encode())
+
+    def _send(self, out: StepResult) -> None:
+        if out.predictions:
+            self._outbox.send_many(self._topics.predictions, out.predictions)
+        for partition, data in out.logs:
+            self._outbox.send(
+                self._topics.inference_log, partition=partition, key=None, value=data, headers=[("content-type", CONTENT_TYPE)]
+            )
+        for r in out.rejected:
+            self._outbox.send(
+                self._topics.features_rejected, partition=r.partition, key=r.key, value=r.value, headers=rejection_headers(r)
+            )
+
+    def _count(self, out: StepResult) -> None:
+        c = out.counts
+        metrics.ROWS.labels(GROUP).inc(c["rows"])
+        metrics.PREDICTIONS.inc(c["predictions"])
+        metrics.ABSTAINED.inc(c["abstained"])
+        for what in ("late", "duplicate", "replayed"):
+            if c[what]:
+                metrics.ROW_EVENTS.labels(what).inc(c[what])
+        for r in out.rejected:
+            metrics.REJECTED.labels(r.reason).inc()
+        for trouble in out.troubles:
+            metrics.MODEL_TROUBLES.labels(trouble.split(":", 1)[0]).inc()
+            log.warning("model trouble, rows abstain", trouble=trouble)
+        metrics.SYMBOLS.set(len(self.pipeline.windows))
+
+    def _show_models(self) -> None:
+        metrics.MODEL.clear()
+        for h in self.pipeline.handles:
+            metrics.MODEL.labels(h.name, h.version, "champion").set(1)
+
+
+def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
+    """Kafka Connect's error headers, which existing tools read."""
+    pairs = {
+        "topic": r.topic,
+        "partition": str(r.partition),
+        "offset": str(r.offset),
+        "stage": "VALUE_CONVERTER" if r.reason == "undecodable" else "TRANSFORMATION",
+        "exception.class.name": r.reason,
+        "exception.message": r.detail,
+    }
+    return [(f"__connect.errors.{name}", value.encode()) for name, value in pairs.items()]

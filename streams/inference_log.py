@@ -1,0 +1,104 @@
+"""The inference log: every prediction with its full vector, as Arrow; one IPC stream a (chunk, partition, model). Core.
+
+Schema metadata carries what is the same for all rows (model, version, role, columns as JSON), so that a reader
+needs no registry to name a column of the vector.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
+
+_FIELDS: tuple[tuple[str, Any], ...] = (
+    ("prediction_id", pa.string()),
+    ("symbol", pa.string()),
+    ("ts_event_us", pa.int64()),
+    ("ts_decision_us", pa.int64()),
+    ("horizon_us", pa.int64()),
+    ("revision", pa.int64()),
+    ("value", pa.float64()),
+    ("lower", pa.float64()),
+    ("upper", pa.float64()),
+    ("level", pa.float64()),
+    ("p_up", pa.float64()),
+    ("confidence", pa.float64()),
+    ("ood", pa.float64()),
+    ("completeness", pa.float64()),
+    ("abstained", pa.bool_()),
+    ("reason", pa.string()),
+    ("vector_hash", pa.string()),
+    ("spec_digest", pa.string()),
+    ("source_topic", pa.string()),
+    ("source_partition", pa.int32()),
+    ("source_offset", pa.int64()),
+)
+COLUMNS = tuple(name for name, _ in _FIELDS)
+
+
+def log_schema(*, model: str, version: str, role: str, columns: Sequence[str]) -> pa.Schema:
+    """The Arrow schema of one model version's log: `_FIELDS`, then `vector` fixed_size_list<double>[columns]."""
+    fields = [pa.field(n, t, nullable=n == "reason") for n, t in _FIELDS]
+    fields.append(pa.field("vector", pa.list_(pa.float64(), len(columns)), nullable=False))
+    metadata = {"model": model, "version": version, "role": role, "columns": json.dumps(list(columns))}
+    return pa.schema(fields, metadata)
+
+
+def log_batch(schema: pa.Schema, data: dict[str, Any], vectors: NDArray[np.float64]) -> pa.RecordBatch:
+    """A record batch from columns by name (numpy arrays or lists; a scalar is repeated) and vectors (rows, columns)."""
+    n = len(vectors)
+    arrays = []
+    for name, kind in _FIELDS:
+        column = data[name]
+        if isinstance(column, np.ndarray | list):
+            arrays.append(pa.array(column, type=kind))
+        else:
+            arrays.append(pa.repeat(pa.scalar(column, type=kind), n))
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    arrays.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def encode_log(batch: pa.RecordBatch) -> bytes:
+    """One IPC stream holding one batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """A decoded inference-log record."""
+
+    model: str
+    version: str
+    role: str
+    columns: tuple[str, ...]
+    table: pa.Table
+
+    def vectors(self) -> NDArray[np.float64]:
+        """float64 (rows, columns), NaN = missing."""
+        flat: NDArray[np.float64] = self.table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(self.table.num_rows, len(self.columns))
+
+
+def decode_log(data: bytes) -> LogBatch:
+    """Read an inference-log record; raises `ValueError` for bytes that are none."""
+    try:
+        table = pa.ipc.open_stream(data).read_all()
+        meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        return LogBatch(meta["model"], meta["version"], meta["role"], tuple(json.loads(meta["columns"])), table)
+    except (pa.ArrowException, KeyError, ValueError, OSError) as e:
+        msg = f"not an inference-log record: {type(e).__name__}: {e}"
+        raise ValueError(msg) from e

@@ -1,0 +1,52 @@
+"""What the served specs together ask of the feature topic: which sets, which features, how deep. Core.
+
+Several models may read one feature set: windows keep the union of their features and the greatest of their
+depths, and every lookup is still bounded by the model's own depth, so that a model's vectors never depend on
+which other models a worker happens to serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streams.errors import LayoutError
+
+if TYPE_CHECKING:
+    from models.spec import ServingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SetLayout:
+    """How one feature set is kept: feature order, publication lag and rows per window."""
+
+    feature_set: str
+    features: tuple[str, ...]
+    publication_lag_us: int
+    depth_rows: int
+
+
+Layout = Mapping[str, SetLayout]
+
+
+def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
+    """The layout that serves all these specs; features in first-come order.
+
+    Raises `LayoutError` when two models disagree on a set's publication lag: a row has one known time.
+    """
+    merged: dict[str, SetLayout] = {}
+    for spec in specs:
+        for name, wanted in sorted(spec.feature_sets.items()):
+            have = merged.get(name)
+            if have is None:
+                merged[name] = SetLayout(name, wanted.features, wanted.publication_lag_us, wanted.depth_rows)
+                continue
+            if have.publication_lag_us != wanted.publication_lag_us:
+                raise LayoutError(
+                    f"model {spec.model!r} wants a publication lag of {wanted.publication_lag_us} us for feature set {name!r}, "
+                    f"another served model {have.publication_lag_us} us; publish them with the same lag"
+                )
+            more = tuple(f for f in wanted.features if f not in have.features)
+            merged[name] = SetLayout(name, have.features + more, have.publication_lag_us, max(have.depth_rows, wanted.depth_rows))
+    return merged

@@ -1,0 +1,29 @@
+"""What a worker counts for Prometheus. Shell; one registry a process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+ROWS = Counter("trading_ml_rows", "Records taken from source topics", ["group"], registry=REGISTRY)
+PREDICTIONS = Counter("trading_ml_predictions", "Prediction records sent, abstentions included", registry=REGISTRY)
+ABSTAINED = Counter("trading_ml_abstained", "Predictions that are abstentions", registry=REGISTRY)
+REJECTED = Counter("trading_ml_rejected", "Records sent to the rejected topic", ["reason"], registry=REGISTRY)
+ROW_EVENTS = Counter("trading_ml_row_events", "Rows that were late, duplicate or replayed", ["what"], registry=REGISTRY)
+CHUNK_SECONDS = Histogram(
+    "trading_ml_chunk_seconds",
+    "Time a chunk takes from bytes to outbox",
+    ["group"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+    registry=REGISTRY,
+)
+CHECKPOINT_SECONDS = Gauge("trading_ml_checkpoint_seconds", "Duration of the last checkpoint", ["group"], registry=REGISTRY)
+LAG = Gauge("trading_ml_lag_records", "Records in assigned partitions not yet taken", ["group"], registry=REGISTRY)
+UNCONFIRMED = Gauge("trading_ml_unconfirmed_records", "Records sent and not yet acknowledged", ["group"], registry=REGISTRY)
+READY = Gauge("trading_ml_ready", "1 when partitions are assigned and state is recovered", ["group"], registry=REGISTRY)
+SYMBOLS = Gauge("trading_ml_resident_symbols", "Symbols whose windows are in memory", registry=REGISTRY)
+MODEL = Gauge("trading_ml_model", "1 for each model version in service", ["model", "version", "role"], registry=REGISTRY)
+MODEL_TROUBLES = Counter("trading_ml_model_troubles", "Chunks in which a model misbehaved", ["model"], registry=REGISTRY)
+REGISTRY_FAILURES = Counter("trading_ml_registry_failures", "Failed looks at the model registry", registry=REGISTRY)
+ALERTS = Counter("trading_ml_alerts", "Alert events published", ["state"], registry=REGISTRY)

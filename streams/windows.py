@@ -1,0 +1,247 @@
+"""Lag windows of every symbol this worker holds, joined over feature sets. Core: no clock, no I/O.
+
+A hot cache over the table: a symbol is admitted from its table value when first seen, marked dirty when rows are
+applied, and packed again at the checkpoint. `ring` says what a window is and what a row sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.ring import REPLAYED, SetWindows, View, sort_key
+from streams.state import SetState, SymbolState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.spec import ServingSpec
+    from streams.layout import Layout
+    from streams.records import FeatureBatch
+
+Slots = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A model's inputs. `values` float64 (rows, columns), NaN = missing; `stale` bool (rows, columns).
+
+    `missing` bool (rows, columns) is where values are NaN; a stale column is missing too. `supersedes`:
+    by row, the greatest earlier revision of the trigger row seen, where there is one.
+    """
+
+    values: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    stale: NDArray[np.bool_]
+    supersedes: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    feature_set: str
+    lag_us: int
+    max_age_us: int | None
+    depth_rows: int
+    columns: NDArray[np.intp]
+    features: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """A spec's columns, grouped so that columns of the same lag share one lookup."""
+
+    columns: int
+    trigger: str
+    lookups: tuple[_Lookup, ...]
+
+
+def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
+    """How to build this spec's vectors from windows of this layout (which must come from `merge_specs`)."""
+    groups: dict[tuple[str, int, int | None], list[tuple[int, int]]] = {}
+    for at, c in enumerate(spec.columns):
+        bar_us = spec.feature_sets[c.feature_set].bar_us
+        lag_us, max_age_us = 0, c.max_age_us
+        if c.lag != 0:
+            if c.lag.bars is not None:
+                lag_us = c.lag.bars * bar_us
+                max_age_us = bar_us - 1 if max_age_us is None else max_age_us
+            else:
+                lag_us = c.lag.us or 0
+        place = layout[c.feature_set].features.index(c.feature)
+        groups.setdefault((c.feature_set, lag_us, max_age_us), []).append((at, place))
+    return VectorPlan(
+        len(spec.columns),
+        spec.trigger,
+        tuple(
+            _Lookup(
+                name,
+                lag_us,
+                max_age_us,
+                spec.feature_sets[name].depth_rows,
+                np.array([c for c, _ in members], dtype=np.intp),
+                np.array([f for _, f in members], dtype=np.intp),
+            )
+            for (name, lag_us, max_age_us), members in groups.items()
+        ),
+    )
+
+
+class LagWindows:
+    """Windows of all resident symbols; a slot is a symbol of one source partition."""
+
+    def __init__(self, layout: Layout, *, slack_rows: int) -> None:
+        self.layout = layout
+        self.slack_rows = slack_rows
+        self.sets = {
+            s.feature_set: SetWindows(len(s.features), depth_rows=s.depth_rows, slack_rows=slack_rows) for s in layout.values()
+        }
+        self._slot_of: dict[str, int] = {}
+        self._owner: list[tuple[int, str] | None] = []
+        self._free: list[int] = []
+        self._applied = np.zeros(0, dtype=np.int64)
+        self._dirty: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._owner) - len(self._free)
+
+    def absent(self, batch: FeatureBatch) -> list[tuple[int, str]]:
+        """(partition, symbol) of the batch's symbols not resident yet, each once, in order."""
+        have = self._slot_of
+        return list(dict.fromkeys((int(p), s) for p, s in zip(batch.partition, batch.symbols, strict=True) if s not in have))
+
+    def admit(self, partition: int, symbol: str, state: SymbolState | None) -> None:
+        """Make a symbol resident with the windows its table value holds, empty ones if it has none."""
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = len(self._owner)
+            self._owner.append(None)
+            if slot >= len(self._applied):
+                room = max(64, 2 * slot)
+                self._applied = np.concatenate([self._applied, np.full(room - len(self._applied), -1, dtype=np.int64)])
+                for w in self.sets.values():
+                    w.grow(room)
+        self._owner[slot] = (partition, symbol)
+        self._slot_of[symbol] = slot
+        self._applied[slot] = -1 if state is None else state.applied_offset
+        for name, w in self.sets.items():
+            held = None if state is None else state.sets.get(name)
+            if held is None:
+                w.clear(slot)
+            else:
+                w.restore(slot, held.key, held.known, held.offset, self._as_laid_out(name, held))
+
+    def slots(self, symbols: Sequence[str]) -> Slots:
+        """Slots of resident symbols."""
+        have = self._slot_of
+        return np.array([have[s] for s in symbols], dtype=np.intp)
+
+    def push(self, batches: Sequence[FeatureBatch]) -> list[NDArray[np.int8]]:
+        """Apply a chunk's rows; returns a status per row of each batch (`ring.APPENDED` …).
+
+        Every symbol must be resident, and no window may receive more than `slack_rows` rows in one call. Rows at
+        or below the symbol's applied offset are `REPLAYED`: their outputs were confirmed before the state was written.
+        """
+        placed = [self.slots(b.symbols) for b in batches]
+        fresh = [b.offset > self._applied[s] for b, s in zip(batches, placed, strict=True)]
+        statuses = []
+        for b, slots, new in zip(batches, placed, fresh, strict=True):
+            status = np.full(len(slots), REPLAYED, dtype=np.int8)
+            rows = np.flatnonzero(new)
+            if len(rows):
+                key = sort_key(b.ts_event_us[rows], b.revision[rows])
+                status[rows] = self.sets[b.feature_set].push(
+                    slots[rows], key, b.ts_known_us[rows], b.offset[rows], b.values[rows]
+                )
+                self._dirty.update(slots[rows].tolist())
+            statuses.append(status)
+        for b, slots in zip(batches, placed, strict=True):
+            np.maximum.at(self._applied, slots, b.offset)
+        return statuses
+
+    def vectors(self, plan: VectorPlan, trigger: FeatureBatch) -> Vectors:
+        """Vectors for trigger rows already pushed; each row's decision time is its ts_known_us."""
+        n = len(trigger.symbols)
+        slots = self.slots(trigger.symbols)
+        values = np.full((n, plan.columns), np.nan)
+        stale = np.zeros((n, plan.columns), dtype=bool)
+        views: dict[str, View] = {}
+        for look in plan.lookups:
+            view = views.get(look.feature_set)
+            if view is None:
+                view = views[look.feature_set] = View(self.sets[look.feature_set], slots, trigger.ts_known_us, trigger.offset)
+            instant = trigger.ts_event_us - look.lag_us
+            place, event = view.newest_at(instant, depth_rows=look.depth_rows)
+            found = view.values_at(place, look.features)
+            found[event < 0] = np.nan
+            if look.max_age_us is not None:
+                old = (event >= 0) & (instant - event > look.max_age_us)
+                if old.any():
+                    found[old] = np.nan
+                    stale[np.ix_(old, look.columns)] = True
+            values[:, look.columns] = found
+        return Vectors(values, np.isnan(values), stale, self._supersedes(plan, trigger, slots, views))
+
+    def take_dirty(self) -> list[tuple[int, str, SymbolState]]:
+        """(partition, symbol, state) of every symbol changed since the last call, trimmed to the layout's depth."""
+        out = []
+        for slot in sorted(self._dirty):
+            owner = self._owner[slot]
+            if owner is not None:
+                out.append((*owner, self._state(slot)))
+        self._dirty.clear()
+        return out
+
+    def laid_out(self, layout: Layout) -> LagWindows:
+        """The same windows under another layout: features kept by name, new ones missing until rows bring them."""
+        other = LagWindows(layout, slack_rows=self.slack_rows)
+        for slot, owner in enumerate(self._owner):
+            if owner is not None:
+                other.admit(*owner, self._state(slot))
+                if slot in self._dirty:
+                    other._dirty.add(other._slot_of[owner[1]])
+        return other
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition's symbols (it was revoked; its checkpoint is done)."""
+        for slot, owner in enumerate(self._owner):
+            if owner is not None and owner[0] == partition:
+                del self._slot_of[owner[1]]
+                self._owner[slot] = None
+                self._dirty.discard(slot)
+                self._free.append(slot)
+
+    def _state(self, slot: int) -> SymbolState:
+        sets = {}
+        for name, w in self.sets.items():
+            p = w.ordered(slot)[-w.depth :]
+            sets[name] = SetState(
+                self.layout[name].features, w.key[slot, p], w.known[slot, p], w.offset[slot, p], w.values[slot, p]
+            )
+        return SymbolState(int(self._applied[slot]), sets)
+
+    def _as_laid_out(self, name: str, held: SetState) -> NDArray[np.float64]:
+        wanted = self.layout[name].features
+        if held.features == wanted:
+            return held.values
+        # The served models read other features than when this was written: keep by name, the rest is not known.
+        values = np.full((len(held.key), len(wanted)), np.nan)
+        for at, feature in enumerate(wanted):
+            if feature in held.features:
+                values[:, at] = held.values[:, held.features.index(feature)]
+        return values
+
+    def _supersedes(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots, views: dict[str, View]) -> dict[int, int]:
+        revised = np.flatnonzero(trigger.revision > 0)
+        if not len(revised):
+            return {}
+        view = views.get(plan.trigger) or View(self.sets[plan.trigger], slots, trigger.ts_known_us, trigger.offset)
+        out: dict[int, int] = {}
+        for row in revised.tolist():
+            before = view.revision_before(int(trigger.ts_event_us[row]), int(trigger.revision[row]), row)
+            if before is not None:
+                out[row] = before
+        return out

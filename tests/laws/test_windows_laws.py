@@ -1,0 +1,200 @@
+"""Laws of the lag windows, against the oracle: vectors bit for bit, however the stream is cut, evicted and reloaded."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.handle import ModelHandle
+from models.spec import ColumnSpec, FeatureSetSpec, Lag, ServingSpec
+from streams.partitioner import partition_of
+from streams.pipeline import Pipeline, StepResult
+from streams.records import PartitionRecords
+from streams.state import pack
+from tests.laws.oracle import Oracle, Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BAR = 10
+PARTITIONS = 3
+SYMBOLS = ["A", "B", "C", "D"]
+SETS = {"bars": ("x", "y"), "slow": ("z",)}
+
+SPEC = ServingSpec(
+    model="m",
+    trigger="bars",
+    horizon_us=BAR,
+    columns=(
+        ColumnSpec(name="x", feature_set="bars", feature="x"),
+        ColumnSpec(name="x1", feature_set="bars", feature="x", lag=Lag(bars=1)),
+        ColumnSpec(name="y2", feature_set="bars", feature="y", lag=Lag(bars=2), max_age_us=25),
+        ColumnSpec(name="y7us", feature_set="bars", feature="y", lag=Lag(us=7)),
+        ColumnSpec(name="x3us", feature_set="bars", feature="x", lag=Lag(us=3), max_age_us=4),
+        ColumnSpec(name="z", feature_set="slow", feature="z"),
+        ColumnSpec(name="z15", feature_set="slow", feature="z", lag=Lag(us=15), max_age_us=30, required=False),
+    ),
+    feature_sets={
+        "bars": FeatureSetSpec(features=SETS["bars"], bar_us=BAR, depth_rows=6, publication_lag_us=1),
+        "slow": FeatureSetSpec(features=SETS["slow"], bar_us=BAR, depth_rows=3, publication_lag_us=2),
+    },
+)
+
+
+def _sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    total: NDArray[np.float64] = np.nan_to_num(values).sum(axis=1)
+    return total
+
+
+HANDLE = ModelHandle(name="m", version="1", digest="", spec=SPEC, predict=_sum)
+
+
+@dataclass(frozen=True)
+class Record:
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Row]:
+    """Rows of both sets in arrival order, with gaps, late rows, revisions, duplicates and conflicts."""
+    n = draw(st.integers(1, 60))
+    rows: list[Row] = []
+    for offset in range(n):
+        if rows and draw(st.integers(0, 6)) == 0:
+            again = draw(st.sampled_from(rows))
+            values = dict(again.values)
+            if draw(st.booleans()):
+                values[next(iter(values))] = 99.5
+            rows.append(Row(offset, again.symbol, again.feature_set, again.event, again.known, again.revision, values))
+            continue
+        name = draw(st.sampled_from(["bars", "bars", "slow"]))
+        event = draw(st.integers(0, 12)) * draw(st.sampled_from([BAR, BAR, 7]))
+        known = event + draw(st.sampled_from([0, 1, 2, 2, 5, 40]))
+        values = {f: draw(st.sampled_from([0.0, -0.0, 1.5, -2.25, 1e300, float("nan")])) for f in SETS[name]}
+        rows.append(
+            Row(offset, draw(st.sampled_from(SYMBOLS)), name, event, known, draw(st.sampled_from([0, 0, 0, 1, 2])), values)
+        )
+    return rows
+
+
+def wire(row: Row) -> Record:
+    values = {k: None if v != v else v for k, v in row.values.items()}
+    body: dict[str, Any] = {
+        "symbol": row.symbol,
+        "feature_set": row.feature_set,
+        "ts_event_us": row.event,
+        "ts_known_us": row.known,
+        "revision": row.revision,
+        "values": values,
+    }
+    return Record(row.offset, 10**9, row.symbol.encode(), json.dumps(body).encode())
+
+
+def run(rows: list[Row], cuts: list[int], *, slack: int, evict_after: set[int]) -> tuple[StepResult, dict[str, list[float]]]:
+    """All rows through `step` in chunks ended at `cuts`; after the chunks in `evict_after` memory is lost, the table is not."""
+    table: dict[tuple[int, str], bytes] = {}
+    pipeline = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=slack)
+    total = StepResult()
+    vectors: dict[str, list[float]] = {}
+    for number, (start, stop) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
+        by_partition: dict[int, list[Record]] = {}
+        for row in rows[start:stop]:
+            by_partition.setdefault(partition_of(row.symbol.encode(), PARTITIONS), []).append(wire(row))
+        out = pipeline.step(
+            [PartitionRecords("f", p, r) for p, r in sorted(by_partition.items())], lambda p, s: table.get((p, s))
+        )
+        total.predictions += out.predictions
+        total.rejected += out.rejected
+        total.counts += out.counts
+        total.logs += out.logs
+        if number in evict_after:
+            table.update({(p, s): pack(state) for p, s, state in pipeline.windows.take_dirty()})
+            pipeline = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=slack)
+    for _, data in total.logs:
+        from streams.inference_log import decode_log
+
+        batch = decode_log(data)
+        for pid, vector in zip(batch.table["prediction_id"].to_pylist(), batch.vectors().tolist(), strict=True):
+            vectors[pid] = vector
+    return total, vectors
+
+
+def bits(vector: list[float]) -> list[bytes]:
+    return [struct.pack("<d", x) for x in vector]
+
+
+cut_lists = st.lists(st.integers(0, 60), max_size=6)
+
+
+@settings(max_examples=250)
+@given(streams(), cut_lists, st.integers(1, 5), st.sets(st.integers(0, 6)))
+def test_vectors_equal_the_oracle_for_any_arrival_chunking_and_eviction(
+    rows: list[Row], cuts: list[int], slack: int, evict_after: set[int]
+) -> None:
+    cuts = sorted(c for c in cuts if c <= len(rows))
+    oracle = Oracle(SPEC, {n: f.depth_rows for n, f in SPEC.feature_sets.items()})
+    expected: dict[str, tuple[list[float], list[str]]] = {}
+    fates: list[str] = []
+    for row in rows:
+        fate, vector, stale = oracle.read(row)
+        fates.append(fate)
+        if vector is not None:
+            expected[f"m:1:{row.symbol}:{row.event}:{row.revision}"] = (vector, stale)
+    out, vectors = run(rows, cuts, slack=slack, evict_after=evict_after)
+    assert {k: bits(v) for k, v in vectors.items()} == {k: bits(v) for k, (v, _) in expected.items()}
+    records = [json.loads(value) for _, _, value in out.predictions]
+    assert sorted(r["prediction_id"] for r in records) == sorted(expected)
+    for r in records:
+        vector, stale = expected[r["prediction_id"]]
+        assert r["stale"] == stale
+        assert r["missing"] == [c.name for c, v in zip(SPEC.columns, vector, strict=True) if v != v]
+    assert sorted(r.offset for r in out.rejected) == [i for i, fate in enumerate(fates) if fate in {"conflict", "expired"}]
+    assert {r.offset: r.reason for r in out.rejected} == {i: f for i, f in enumerate(fates) if f in {"conflict", "expired"}}
+    assert out.counts["duplicate"] == fates.count("duplicate")
+
+
+@settings(max_examples=100)
+@given(streams(), cut_lists)
+def test_chunking_changes_no_byte_of_any_record(rows: list[Row], cuts: list[int]) -> None:
+    cuts = sorted(c for c in cuts if c <= len(rows))
+    whole, _ = run(rows, [], slack=4, evict_after=set())
+    pieces, _ = run(rows, cuts, slack=4, evict_after={0, 2})
+    assert sorted(whole.predictions) == sorted(pieces.predictions)
+
+
+@settings(max_examples=100)
+@given(streams(), st.integers(0, 60), st.integers(0, 60))
+def test_a_replay_over_newer_state_skips_or_repeats_identically(rows: list[Row], committed: int, crashed: int) -> None:
+    """State of all symbols written up to `crashed`, offsets only up to `committed`: rows between come again."""
+    committed, crashed = sorted((min(committed, len(rows)), min(crashed, len(rows))))
+    straight, _ = run(rows, [], slack=4, evict_after=set())
+    table: dict[tuple[int, str], bytes] = {}
+    first = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=4)
+    sent: list[tuple[int, bytes, bytes]] = []
+
+    def feed(pipeline: Pipeline, some: list[Row]) -> None:
+        by_partition: dict[int, list[Record]] = {}
+        for row in some:
+            by_partition.setdefault(partition_of(row.symbol.encode(), PARTITIONS), []).append(wire(row))
+        parts = [PartitionRecords("f", p, r) for p, r in sorted(by_partition.items())]
+        sent.extend(pipeline.step(parts, lambda p, s: table.get((p, s))).predictions)
+
+    feed(first, rows[:crashed])
+    # Only every second symbol's state made it into the changelog before the crash.
+    table.update({(p, s): pack(state) for i, (p, s, state) in enumerate(first.windows.take_dirty()) if i % 2 == 0})
+    old = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=4)
+    feed(old, rows[:committed])
+    for p, s, state in old.windows.take_dirty():
+        table.setdefault((p, s), pack(state))
+    second = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=4)
+    feed(second, rows[committed:])
+    assert {v for _, _, v in sent} == {v for _, _, v in straight.predictions}

@@ -1,0 +1,61 @@
+"""Topic plans and client configuration follow the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config.sections import Kafka, Security, Topics
+from streams.clients import kafka_client_config, producer_config
+from streams.topics import all_topics
+
+
+def _kafka(**changes: object) -> Kafka:
+    return Kafka.model_validate({"bootstrap_servers": "kafka:9092", **changes})
+
+
+def test_every_topic_of_the_settings_is_planned_with_the_same_partition_count() -> None:
+    plans = all_topics(_kafka(partitions=6))
+    assert {p.partitions for p in plans} == {6}
+    assert {name for _, name in Topics()} < {p.name for p in plans}
+
+
+def test_changelogs_are_named_as_faust_names_them_and_compacted() -> None:
+    plans = {p.name: p.config for p in all_topics(_kafka(inference_group="a", monitor_group="b"))}
+    for name in ("a-windows-changelog", "b-panes-changelog", "trading.alerts", "trading.model-timeline"):
+        assert plans[name] == {"cleanup.policy": "compact"}
+    assert "cleanup.policy" not in plans["trading.features"]
+
+
+def test_plain_kafka_needs_no_credentials() -> None:
+    config = kafka_client_config(_kafka())
+    assert config["bootstrap.servers"] == "kafka:9092"
+    assert config["security.protocol"] == "PLAINTEXT"
+    assert not [name for name in config if name.startswith(("sasl.", "ssl."))]
+
+
+def test_login_and_certificates_reach_librdkafka_under_its_names() -> None:
+    security = Security.model_validate(
+        {
+            "protocol": "SASL_SSL",
+            "mechanism": "SCRAM-SHA-512",
+            "username": "trader",
+            "password": "s3cret",
+            "ca_file": "/etc/ca.pem",
+            "certificate_file": "/etc/own.pem",
+            "key_file": "/etc/own.key",
+            "key_password": "k3y",
+        }
+    )
+    config = kafka_client_config(_kafka(security=security))
+    assert config["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert (config["sasl.username"], config["sasl.password"]) == ("trader", "s3cret")
+    assert config["ssl.ca.location"] == str(Path("/etc/ca.pem"))
+    assert (config["ssl.certificate.location"], config["ssl.key.location"]) == ("/etc/own.pem", "/etc/own.key")
+    assert config["ssl.key.password"] == "k3y"
+
+
+def test_producers_are_idempotent_acknowledged_by_all_and_use_the_shared_partitioner() -> None:
+    config = producer_config(_kafka())
+    assert config["partitioner"] == "murmur2_random"
+    assert config["acks"] == "all"
+    assert config["enable.idempotence"] is True
