@@ -81,7 +81,7 @@ class Inference(Section):
     )
     commit_interval: Duration = Field(
         default=timedelta(seconds=1),
-        description="Time between checkpoints; a crash repeats at most this much work, with identical records.",
+        description="Time between checkpoints of a worker, of either group; a crash repeats at most this much work, identically.",
     )
     max_future: Duration = Field(
         default=timedelta(minutes=5),
@@ -93,8 +93,8 @@ class Inference(Section):
     )
     slack_rows: Whole = Field(
         default=32,
-        ge=0,
-        description="Rows a window keeps beyond its depth, so that what is not yet committed can be replayed identically.",
+        ge=1,
+        description="Rows of one window taken in one piece; a window keeps as many beyond its depth while a chunk is worked on.",
     )
 
 
@@ -213,6 +213,10 @@ class Kafka(Section):
     replication_factor: Whole = Field(default=1, ge=1, description="Copies of every topic that is created.")
     session_timeout: Duration = Field(
         default=timedelta(seconds=10), description="Silence after which the group gives a worker's partitions to the others."
+    )
+    fetch_max_wait: Duration = Field(
+        default=timedelta(milliseconds=500),
+        description="Time a broker may hold an empty fetch. The embedded broker always holds it that long: there it is the latency.",
     )
     security: Security = Field(default_factory=Security, description="Encryption and login.")
     topics: Topics = Field(default_factory=Topics, description="Topic names.")

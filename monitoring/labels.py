@@ -36,21 +36,20 @@ class Labels:
         self.matured_rows = 0
         self.faults: tuple[StateError, ...] = ()
 
-    def fresh(self, source: str, offset: int) -> bool:
-        """Whether the rows of this source offset were not taken yet."""
-        return offset > self.journal.marks.get(source, -1)
+    def taken(self, source: str) -> int:
+        """The source offset up to which rows were taken before, -1 if none."""
+        return self.journal.marks.get(source, -1)
 
     def add_predictions(self, block: Predictions, *, source: str, offset: int) -> None:
         """Take the predictions of one source record, abstentions left out."""
-        if self.fresh(source, offset):
+        if offset > self.taken(source):
             self._predictions(block)
             self._journal(block, source, offset)
 
     def add_outcomes(self, block: Outcomes, *, source: str, offset: int) -> None:
-        """Take outcomes, the last of them of this source offset, none of them taken before."""
-        if self.fresh(source, offset):
-            self._outcomes(block)
-            self._journal(block, source, offset)
+        """Take outcomes from offsets not taken yet, the last of them `offset`."""
+        self._outcomes(block)
+        self._journal(block, source, offset)
 
     def advance(self) -> dict[Scorer, int]:
         """Give up what is past its deadline; how many predictions ended without an outcome, per scorer."""

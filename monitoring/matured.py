@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from monitoring.joined import Matured, Scorer
     from monitoring.reference import Floats, Ints
 
-_Numbers = tuple[float, float, float, float, float]
+_Numbers = list[float]
 """value, lower, upper, p_up, outcome"""
+
+_NO_FLOOR = -(2**62)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,23 +96,28 @@ class MaturedRows:
 
     def publish(self, scorer: Scorer, *, symbols: Sequence[str], ts_event_us: Ints) -> None:
         """Count predictions as made; arrays (rows,)."""
-        for (symbol, ts), index in self._placed(scorer, symbols, ts_event_us):
-            pane = self._pane(scorer, index)
-            if (ts, symbol) not in pane.keys:
-                pane.keys[ts, symbol] = None
-                pane.arrays = None
-                self._held += 1
+        floor = self._floors.get(scorer, _NO_FLOOR)
+        panes = (ts_event_us - 1) // self.pane_us
+        for symbol, ts, index in zip(symbols, ts_event_us.tolist(), panes.tolist(), strict=True):
+            if index > floor:
+                pane = self._pane(scorer, index)
+                if (ts, symbol) not in pane.keys:
+                    pane.keys[ts, symbol] = None
+                    pane.arrays = None
+                    self._held += 1
         self._bound()
 
     def add(self, rows: Matured) -> None:
         """Put matured rows in their places."""
-        numbers = zip(*(a.tolist() for a in (rows.value, rows.lower, rows.upper, rows.p_up, rows.outcome)), strict=True)
-        by_key = dict(zip(zip(rows.symbols, rows.ts_event_us.tolist(), strict=True), numbers, strict=True))
-        for (symbol, ts), index in self._placed(rows.scorer, rows.symbols, rows.ts_event_us):
-            pane = self._pane(rows.scorer, index)
-            self._held += (ts, symbol) not in pane.keys
-            pane.keys[ts, symbol] = by_key[symbol, ts]
-            pane.arrays = None
+        floor = self._floors.get(rows.scorer, _NO_FLOOR)
+        panes = (rows.ts_event_us - 1) // self.pane_us
+        numbers = np.stack((rows.value, rows.lower, rows.upper, rows.p_up, rows.outcome), axis=1).tolist()
+        for symbol, ts, index, row in zip(rows.symbols, rows.ts_event_us.tolist(), panes.tolist(), numbers, strict=True):
+            if index > floor:
+                pane = self._pane(rows.scorer, index)
+                self._held += (ts, symbol) not in pane.keys
+                pane.keys[ts, symbol] = row
+                pane.arrays = None
         self._bound()
 
     def rows(self, scorer: Scorer, *, start_us: int, end_us: int) -> QualityRows:
@@ -138,21 +145,11 @@ class MaturedRows:
 
     def forget(self, scorer: Scorer, *, until_us: int) -> None:
         """Let go of the scorer's panes that end at or before `until_us`; no window will ask for them."""
-        floor = (until_us - 1) // self.pane_us  # the pane until_us lies in
-        if (floor + 1) * self.pane_us > until_us:
-            floor -= 1
-        self._raise_floor(scorer, floor)
+        self._raise_floor(scorer, until_us // self.pane_us - 1)
 
     def scorers(self) -> set[Scorer]:
         """Those with at least one key."""
         return {scorer for scorer, _ in self._panes}
-
-    def _placed(self, scorer: Scorer, symbols: Sequence[str], ts_event_us: Ints) -> list[tuple[tuple[str, int], int]]:
-        """(symbol, event time) and pane of the rows above the floor."""
-        pane = (ts_event_us - 1) // self.pane_us
-        floor = self._floors.get(scorer)
-        placed = zip(zip(symbols, ts_event_us.tolist(), strict=True), pane.tolist(), strict=True)
-        return list(placed) if floor is None or bool((pane > floor).all()) else [p for p in placed if p[1] > floor]
 
     def _pane(self, scorer: Scorer, index: int) -> _Pane:
         pane = self._panes.get((scorer, index))

@@ -55,11 +55,12 @@ class Chunk:
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """The driver's thread, with a shorter fetch wait than its hard-coded 1.5 s."""
+    """The driver's thread, with the fetch wait that the settings say in place of its hard-coded 1.5 s."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = 20  # noqa: SLF001 - Faust has no setting for it
+        app: Any = self.app
+        consumer._fetch_max_wait_ms = app.fetch_max_wait_ms  # noqa: SLF001 - Faust has no setting for it
         return consumer
 
 

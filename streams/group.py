@@ -51,6 +51,7 @@ class ChunkApp(faust.App):
     """A Faust app whose consumer yields chunks for `chunk_topics` and checkpoints instead of committing."""
 
     chunk_topics: frozenset[str] = frozenset()
+    fetch_max_wait_ms: int
     group: Group
 
     def attach_consumer(self, consumer: ChunkConsumer) -> None:
@@ -72,6 +73,7 @@ class Group:
         self.checkpoint: Checkpoint | None = None
         self.app = self._new_app(app_id)
         self.app.chunk_topics = frozenset(topics)
+        self.app.fetch_max_wait_ms = int(settings.kafka.fetch_max_wait.total_seconds() * 1000)
         self.app.group = self
         self._topic = self.app.topic(*topics, key_type=bytes, value_type=bytes, maxsize=2)
         self._table = self.app.Table(

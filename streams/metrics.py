@@ -27,3 +27,23 @@ MODEL = Gauge("trading_ml_model", "1 for each model version in service", ["model
 MODEL_TROUBLES = Counter("trading_ml_model_troubles", "Chunks in which a model misbehaved", ["model"], registry=REGISTRY)
 REGISTRY_FAILURES = Counter("trading_ml_registry_failures", "Failed looks at the model registry", registry=REGISTRY)
 ALERTS = Counter("trading_ml_alerts", "Alert events published", ["state"], registry=REGISTRY)
+ALERTS_NOW = Gauge("trading_ml_alerts_now", "Alerts by state", ["state"], registry=REGISTRY)
+DRIFT_PSI = Gauge(
+    "trading_ml_drift_psi", "PSI of a column in the last closed window", ["model", "version", "role", "column"], registry=REGISTRY
+)
+DRIFT_VERDICT = Gauge(
+    "trading_ml_drift_verdict",
+    "Worst verdict of the last closed window: 0 insufficient_data, 1 stable, 2 warn, 3 critical",
+    ["model", "version", "role"],
+    registry=REGISTRY,
+)
+WINDOWS_CLOSED = Counter("trading_ml_windows_closed", "Drift and quality windows reported", ["model"], registry=REGISTRY)
+DRIFT_SKIPPED = Counter("trading_ml_drift_skipped_rows", "Rows not counted for drift: no reference yet", registry=REGISTRY)
+DRIFT_LATE = Gauge("trading_ml_drift_late_rows", "Rows that came after every window they belong to had closed", registry=REGISTRY)
+MATURED = Counter("trading_ml_matured_rows", "Predictions that met their outcome, again after a revision", registry=REGISTRY)
+UNLABELLED = Counter("trading_ml_unlabelled_rows", "Predictions given up without an outcome", registry=REGISTRY)
+PENDING = Gauge("trading_ml_pending_keys", "Predictions and outcomes held for their other half or a revision", registry=REGISTRY)
+LABELS_EVICTED = Gauge("trading_ml_labels_evicted", "Of those, let go early because too many were held", registry=REGISTRY)
+WAREHOUSE_WAITING = Gauge("trading_ml_warehouse_waiting_rows", "Rows on disk that the warehouse did not take", registry=REGISTRY)
+WAREHOUSE_FAILURES = Counter("trading_ml_warehouse_failures", "Appends the warehouse refused", registry=REGISTRY)
+STATE_FAULTS = Counter("trading_ml_state_faults", "Stored pieces that could not be read and started afresh", registry=REGISTRY)

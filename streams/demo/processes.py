@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from streams.demo.errors import DemoFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -59,12 +60,12 @@ class Processes:
         self.close()
 
     def start(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> Child:
-        """Start `python -m streams.cli ARGUMENTS` with `env` laid over our own environment."""
+        """Start `python -m streams.cli ARGUMENTS` with `env` as its whole environment."""
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "streams.cli", *arguments],
-                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
+                env={**env, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -92,19 +93,24 @@ class Processes:
             time.sleep(_POLL_S)
 
     def close(self) -> None:
-        """End all, last started first: SIGTERM to each group, SIGKILL after the grace period."""
-        running = [c for c in reversed(self.children) if c.process.poll() is None]
-        for child in running:
+        """End all: SIGTERM to each group, SIGKILL after the grace period; the first started, on which the others stand, last.
+
+        A second Ctrl-C does not interrupt this; it is bounded by twice the grace period.
+        """
+        with _undisturbed():
+            self._end(self.children[1:])
+            self._end(self.children[:1])
+        self.children.clear()
+
+    def _end(self, children: Sequence[Child]) -> None:
+        for child in children:
             _signal_group(child, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_s
-        for child in running:
+        for child in children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, deadline - time.monotonic()))
-        for child in running:
-            if child.process.poll() is None:
-                _signal_group(child, signal.SIGKILL)
-                child.process.wait()
-        self.children.clear()
+            _signal_group(child, signal.SIGKILL)
+            child.process.wait()
 
 
 def free_port() -> int:
@@ -139,5 +145,20 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.process.pid, number)
+    if child.process.poll() is None:  # once it is reaped its number may be another's
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.process.pid, number)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM for a while; in a thread that may not say so, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

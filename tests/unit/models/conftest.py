@@ -144,3 +144,32 @@ def fixture_ridge(data: Data) -> Any:
     from sklearn.linear_model import Ridge
 
     return Ridge().fit(*data.train)
+
+
+@pytest.fixture(name="sentinel")
+def fixture_sentinel(tmp_path: Path) -> Path:
+    return tmp_path / "sentinel"
+
+
+@pytest.fixture(scope="session", name="published")
+def fixture_published(
+    make_store: Callable[[Path], Store], ridge: Any, booster: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the files of two good versions, `linear` and `boosted`."""
+    root = tmp_path_factory.mktemp("published")
+    for name, model in (("linear", ridge), ("boosted", booster)):
+        (root / name).mkdir()
+        make_store(root / name).publish(model)
+        (mlmodel,) = (root / name / "artifacts").rglob("MLmodel")
+        mlmodel.parent.rename(root / name / "model")
+    return root
+
+
+@pytest.fixture(name="linear")
+def fixture_linear(published: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(published / "linear" / "model", tmp_path / "victim")
+
+
+@pytest.fixture(name="boosted")
+def fixture_boosted(published: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(published / "boosted" / "model", tmp_path / "victim")
