@@ -1,6 +1,6 @@
 """Confidence from calibration residuals: a prediction interval and the chance that the sign is right.
 
-A residual is what came true minus what was predicted, on rows the model was not trained on: r = y - prediction.
+Core. A residual is what came true minus what was predicted, on rows the model was not trained on: r = y - prediction.
 
 Interval (split conformal prediction): with n residuals, k = ceil((n + 1) * level) and q the k-th smallest |r|,
 ``[value - q, value + q]`` covers the outcome of an exchangeable new row with probability at least `level`, in

@@ -1,7 +1,8 @@
 """The life of an alert: inactive -> pending -> firing -> resolved, decided from observations.
 
 Core: no clock, no I/O; state in, state and events out. A window's value is *over* where it reaches `raise_at` and
-is significant, *under* where it is on the good side of `clear_at`, and in between neither:
+is significant, *under* where it is on the good side of `clear_at` or the test that judges it is quiet, and in between
+neither:
 
 | state                | over                                                   | neither | under     |
 |----------------------|--------------------------------------------------------|---------|-----------|
@@ -43,7 +44,11 @@ class AlertPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One measured value, once per window. `raise_at` below `clear_at` means that small values are bad."""
+    """One measured value, once per window. `raise_at` below `clear_at` means that small values are bad.
+
+    `significant`: chance does not explain it, else it cannot raise. `quiet`: chance explains it with room to spare, so it
+    clears whatever its size (in a small window the value of pure noise may lie above any threshold).
+    """
 
     labels: Mapping[str, str]
     value: float
@@ -51,6 +56,7 @@ class Observation:
     clear_at: float
     severity: Severity = "warn"
     significant: bool = True
+    quiet: bool = False
     summary: str = ""
     description: str = ""
 
@@ -63,6 +69,8 @@ class Observation:
     @property
     def under(self) -> bool:
         """Good enough to clear."""
+        if self.quiet:
+            return True
         return self.value < self.clear_at if self.raise_at >= self.clear_at else self.value > self.clear_at
 
 

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from monitoring.errors import StateError
-from monitoring.joined import Scorer  # noqa: TC001 - msgspec reads the annotations when it packs
+from monitoring.joined import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

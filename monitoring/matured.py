@@ -15,7 +15,6 @@ the oldest pane of all goes, its keys counted in `evicted`, and the floor of its
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,11 +95,12 @@ class MaturedRows:
 
     def publish(self, scorer: Scorer, *, symbols: Sequence[str], ts_event_us: Ints) -> None:
         """Count predictions as made; arrays (rows,)."""
-        floor = self._floors.get(scorer, _NO_FLOOR)
+        floor, at, pane = self._floors.get(scorer, _NO_FLOOR), _NO_FLOOR, _Pane()
         panes = (ts_event_us - 1) // self.pane_us
         for symbol, ts, index in zip(symbols, ts_event_us.tolist(), panes.tolist(), strict=True):
             if index > floor:
-                pane = self._pane(scorer, index)
+                if index != at:
+                    at, pane = index, self._pane(scorer, index)
                 if (ts, symbol) not in pane.keys:
                     pane.keys[ts, symbol] = None
                     pane.arrays = None
@@ -109,12 +109,13 @@ class MaturedRows:
 
     def add(self, rows: Matured) -> None:
         """Put matured rows in their places."""
-        floor = self._floors.get(rows.scorer, _NO_FLOOR)
+        floor, at, pane = self._floors.get(rows.scorer, _NO_FLOOR), _NO_FLOOR, _Pane()
         panes = (rows.ts_event_us - 1) // self.pane_us
         numbers = np.stack((rows.value, rows.lower, rows.upper, rows.p_up, rows.outcome), axis=1).tolist()
         for symbol, ts, index, row in zip(rows.symbols, rows.ts_event_us.tolist(), panes.tolist(), numbers, strict=True):
             if index > floor:
-                pane = self._pane(rows.scorer, index)
+                if index != at:
+                    at, pane = index, self._pane(rows.scorer, index)
                 self._held += (ts, symbol) not in pane.keys
                 pane.keys[ts, symbol] = row
                 pane.arrays = None

@@ -26,16 +26,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from monitoring.errors import StateError
 from monitoring.joined import Held, Key, Matured, Ripe, Scorer, matured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from monitoring.reference import Floats, Ints
-
-LAYOUT = 1
-"""Number of the packed layout written by this version; it stands first in the bytes."""
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -44,14 +40,6 @@ class _Entry(msgspec.Struct, gc=False):
     outcome: float | None = None
     outcome_revision: int = -1
     predictions: dict[Scorer, Held] = {}
-
-
-class _Packed(msgspec.Struct, array_like=True):
-    until_us: int
-    late_rows: int
-    evicted: int
-    entries: list[tuple[Key, float | None, int, list[tuple[Scorer, Held]]]]
-    unlabelled: list[tuple[Scorer, int]]
 
 
 class Pending:
@@ -158,27 +146,3 @@ class Pending:
             due = self._due[deadline] = []
             heapq.heappush(self._deadlines, deadline)
         due.append(key)
-
-    def pack(self) -> bytes:
-        """The whole state as bytes: u16 little-endian layout number, then MessagePack; the same state, the same bytes."""
-        entries = [(k, e.outcome, e.outcome_revision, sorted(e.predictions.items())) for k, e in sorted(self._entries.items())]
-        packed = _Packed(self._until_us, self.late_rows, self.evicted, entries, sorted(self._unlabelled.items()))
-        return LAYOUT.to_bytes(2, "little") + msgspec.msgpack.encode(packed)
-
-    @classmethod
-    def unpack(cls, data: bytes, *, timeout_us: int, most: int = 200_000) -> Pending:
-        """Read `pack`'s bytes under these bounds. Raises `StateError` on another layout or damage."""
-        found = int.from_bytes(data[:2], "little")
-        if found != LAYOUT:
-            raise StateError(f"packed pending rows have layout {found}, this version reads {LAYOUT}; start afresh from the log")
-        try:
-            packed = msgspec.msgpack.decode(data[2:], type=_Packed)
-        except msgspec.MsgspecError as e:
-            raise StateError(f"packed pending rows cannot be read ({e}); start them afresh from the log") from e
-        self = cls(timeout_us=timeout_us, most=most)
-        self.late_rows, self.evicted = packed.late_rows, packed.evicted
-        for key, outcome, revision, predictions in packed.entries:
-            self._hold(key, _Entry(outcome, revision, dict(predictions)))
-        self._unlabelled = Counter(dict(packed.unlabelled))
-        self.expire(packed.until_us)
-        return self

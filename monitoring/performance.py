@@ -21,6 +21,9 @@ SCHEMA_VERSION = 1
 CLEAR_RATIO = 0.8
 """A drift alert clears below this share of the threshold that raised it, so that it does not flap."""
 
+QUIET_RATIO = 4.0
+"""It clears too where the adjusted p-value is above this many times the false discovery rate: chance explains the window."""
+
 
 def performance_record(
     *,
@@ -78,7 +81,11 @@ def drift_observations(report: DriftReport, labels: Mapping[str, str], *, predic
                 clear_at=CLEAR_RATIO * report.threshold,
                 severity="critical" if ratio >= CRITICAL_RATIO else "warn",
                 significant=c.p_adjusted <= report.false_discovery_rate,
-                summary=f"{c.name} drifted: PSI {c.psi:.3f}, {ratio:.1f} times the threshold {report.threshold:g}",
+                quiet=c.p_adjusted > QUIET_RATIO * report.false_discovery_rate,
+                summary=(
+                    f"{c.name} {'drifted' if c.verdict in {'warn', 'critical'} else 'does not drift'}: "
+                    f"PSI {c.psi:.3f}, {ratio:.1f} times the threshold {report.threshold:g}"
+                ),
                 description=(
                     f"{c.rows} rows (worth {c.effective_rows:.0f} independent ones) against training: "
                     f"KS {c.ks:.2f}, adjusted p {c.p_adjusted:.2g}, "

@@ -185,6 +185,8 @@ def _execute(group: Group, name: str, settings: Settings) -> None:
 
     web = WebServer(group, name, host=settings.web.host, port=settings.web.port)
     worker = Worker(group.app, web, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
+    worker.spinner = None  # it moves the terminal's cursor, even into a log file
+    log.info("worker starts", group=name, kafka=settings.kafka.bootstrap_servers, web=f"{settings.web.host}:{settings.web.port}")
     worker.execute_from_commandline()
 
 

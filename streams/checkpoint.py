@@ -23,13 +23,23 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streams.chunks import ChunkConsumer
     from streams.outbox import Outbox
+    from streams.spans import SpanTracker
 
 log = structlog.get_logger()
 
 TableRecord = tuple[int, bytes, bytes]
 """(partition, key, value) of a table entry."""
+
+
+class Consumer(Protocol):
+    """What a checkpoint needs of the consumer whose offsets it commits."""
+
+    tracker: SpanTracker
+
+    async def _commit_offsets(self, offsets: Mapping[Any, int]) -> bool:
+        """Faust's own last step of a commit: leave out what is no longer assigned, ask the broker, tell the sensors."""
+        ...
 
 
 class StateSource(Protocol):
@@ -64,7 +74,7 @@ class Checkpoint:
 
     def __init__(
         self,
-        consumer: ChunkConsumer,
+        consumer: Consumer,
         outbox: Outbox,
         source: StateSource,
         table: TableWriter,
@@ -87,7 +97,7 @@ class Checkpoint:
 
         A checkpoint once begun goes through even if the caller is cancelled: its dirty windows are in no other hands.
         """
-        if self._running is not None and not self._running.done():
+        while self._running is not None and not self._running.done():  # several may wait here: one begins, the others wait on
             await asyncio.shield(self._running)
         self._running = asyncio.get_running_loop().create_task(self._run())
         return await asyncio.shield(self._running)
@@ -100,9 +110,9 @@ class Checkpoint:
         }
         if not offsets:
             return False
-        dirty = self._source.take_dirty()
-        outputs = self._outbox.turn()
         try:
+            dirty = self._source.take_dirty()
+            outputs = self._outbox.turn()
             await self._outbox.confirmed(outputs)
             if dirty:
                 changelog = self._outbox.send_changelog(self._table.changelog_topic, dirty)

@@ -124,12 +124,16 @@ class ChunkConsumer(driver.Consumer):
             await self.perform_seek()
             return
         for tp, record in self.scheduler.iterate(rest):
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if self._interrupted(generation):
                 return
             if active is None or tp in active or tp in self._buffered_partitions:
                 yield tp, self._to_message(tp, record)
         if chunk is not None:
             yield chunk.tp, chunk
+
+    def _interrupted(self, generation: int) -> bool:
+        """A rebalance has begun since records of this generation were fetched."""
+        return not self.flow_active or self.app.consumer_generation_id != generation
 
     def _chunk_message(self, records: dict[TP, list[Any]]) -> Any:
         parts, spans = [], []
@@ -176,6 +180,9 @@ class ChunkConsumer(driver.Consumer):
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002 - Faust's signature
         """A commit is a checkpoint: nothing is committed that is not confirmed."""
+        # What Faust's stream notes of every message it acknowledged, a chunk by chunk, is not used and would only grow.
+        self._acked.clear()
+        self._acked_index.clear()
         if self.checkpoint is None:
             return False
         return await self.checkpoint.run()

@@ -82,7 +82,9 @@ class Group:
         self.packed: PackedTable | None = None
         self.app.agent(self._topic, name=f"{app_id}.chunks")(self._agent)
         on_revoked: Any = self._on_revoked
+        on_assigned: Any = self._on_assigned
         self.app.on_partitions_revoked.connect(on_revoked, weak=False)
+        self.app.on_partitions_assigned.connect(on_assigned, weak=False)
 
     @property
     def ready(self) -> bool:
@@ -143,6 +145,9 @@ class Group:
                 log.exception("chunk failed")
                 leave(EX_SOFTWARE, f"a chunk could not be processed, nothing of it was committed: {type(e).__name__}: {e}")
             await asyncio.sleep(0)
+
+    async def _on_assigned(self, _sender: Any, assigned: Any, **_: Any) -> None:
+        log.info("partitions assigned", partitions=sorted({tp.partition for tp in assigned if tp.topic in self.app.chunk_topics}))
 
     async def _on_revoked(self, _sender: Any, revoked: Any, **_: Any) -> None:
         if self.checkpoint is not None:

@@ -9,6 +9,7 @@ import structlog
 
 from streams import metrics
 from streams.inference_log import CONTENT_TYPE
+from streams.rejections import fit, rejection_headers
 from streams.state import pack
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from streams.chunks import Chunk
     from streams.outbox import Outbox
     from streams.pipeline import Pipeline, StepResult
-    from streams.records import Rejected
     from streams.table import PackedTable
 
 log = structlog.get_logger()
@@ -76,7 +76,7 @@ class InferenceHandler:
             self._outbox.send(
                 self._topics.inference_log, partition=partition, key=None, value=data, headers=[("content-type", CONTENT_TYPE)]
             )
-        for r in out.rejected:
+        for r in map(fit, out.rejected):
             self._outbox.send(
                 self._topics.features_rejected, partition=r.partition, key=r.key, value=r.value, headers=rejection_headers(r)
             )
@@ -100,16 +100,3 @@ class InferenceHandler:
         metrics.MODEL.clear()
         for h in self.pipeline.handles:
             metrics.MODEL.labels(h.name, h.version, "champion").set(1)
-
-
-def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
-    """Kafka Connect's error headers, which existing tools read."""
-    pairs = {
-        "topic": r.topic,
-        "partition": str(r.partition),
-        "offset": str(r.offset),
-        "stage": "VALUE_CONVERTER" if r.reason == "undecodable" else "TRANSFORMATION",
-        "exception.class.name": r.reason,
-        "exception.message": r.detail,
-    }
-    return [(f"__connect.errors.{name}", value.encode()) for name, value in pairs.items()]

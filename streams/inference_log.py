@@ -99,6 +99,6 @@ def decode_log(data: bytes) -> LogBatch:
         table = pa.ipc.open_stream(data).read_all()
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         return LogBatch(meta["model"], meta["version"], meta["role"], tuple(json.loads(meta["columns"])), table)
-    except (pa.ArrowException, KeyError, ValueError, OSError) as e:
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, RecursionError) as e:
         msg = f"not an inference-log record: {type(e).__name__}: {e}"
         raise ValueError(msg) from e

@@ -29,11 +29,16 @@ class SetLayout:
 
 Layout = Mapping[str, SetLayout]
 
+MAX_DEPTH_ROWS = 65_535
+MAX_STATE_BYTES = 7 * 1024 * 1024
+"""A symbol's windows are one table value, so one changelog record: they must fit both (`state`, `clients.MAX_RECORD_BYTES`)."""
+
 
 def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
     """The layout that serves all these specs; features in first-come order.
 
-    Raises `LayoutError` when two models disagree on a set's publication lag: a row has one known time.
+    Raises `LayoutError` when two models disagree on a set's publication lag (a row has one known time), and when
+    the windows would be larger than a table value may be.
     """
     merged: dict[str, SetLayout] = {}
     for spec in specs:
@@ -49,4 +54,21 @@ def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
                 )
             more = tuple(f for f in wanted.features if f not in have.features)
             merged[name] = SetLayout(name, have.features + more, have.publication_lag_us, max(have.depth_rows, wanted.depth_rows))
+    _refuse_too_large(merged)
     return merged
+
+
+def _refuse_too_large(merged: Layout) -> None:
+    size = 0
+    for s in merged.values():
+        if s.depth_rows > MAX_DEPTH_ROWS:
+            raise LayoutError(
+                f"feature set {s.feature_set!r} asks for windows of {s.depth_rows} rows, {MAX_DEPTH_ROWS} are possible; "
+                "publish longer lags as features of a slower set"
+            )
+        size += s.depth_rows * 8 * (3 + len(s.features)) + sum(len(f.encode()) + 1 for f in s.features)
+    if size > MAX_STATE_BYTES:
+        raise LayoutError(
+            f"the served models ask for windows of {size} bytes a symbol, {MAX_STATE_BYTES} are possible; "
+            "publish them with fewer features or shorter lags"
+        )

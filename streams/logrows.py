@@ -6,6 +6,8 @@ A record that is no Arrow stream, lacks a column, has one of another type, a nul
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ from streams.records import MAX_TS_US
 from streams.rejections import reject
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from streams.records import PartitionRecords, Record, Rejected
@@ -78,8 +82,9 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
             raise ValueError(f"not an inference-log record: column {field.name!r} must be {field.type}, it is {found}")
         if not field.nullable and table.column(at).null_count:
             raise ValueError(f"not an inference-log record: column {field.name!r} has nulls")
+    table.validate(full=True)  # what the bytes say of themselves is believed by Arrow, and read past the end if wrong
     ts_event_us, horizon_us = _numbers(table, "ts_event_us"), _numbers(table, "horizon_us")
-    if len(table) and not (0 <= ts_event_us.min() and ts_event_us.max() < MAX_TS_US):
+    if len(table) and not (ts_event_us.min() >= 0 and ts_event_us.max() < MAX_TS_US):
         raise ValueError(f"not an inference-log record: ts_event_us must lie in [0, {MAX_TS_US})")
     if len(table) and not 0 < horizon_us.min() == horizon_us.max() < MAX_TS_US:
         raise ValueError("not an inference-log record: horizon_us must be positive and the same in all rows")
@@ -102,3 +107,19 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
 def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
     numbers: NDArray[Any] = table[name].to_numpy()
     return numbers
+
+
+def in_time_order(rows: Iterable[LogRows], *, pane_us: int) -> Iterator[list[LogRows]]:
+    """Rows of one scorer in the order of their panes, each partition's in its own order; its next few rows come together.
+
+    Time is the greatest event time seen, over all partitions. Taking a partition whole before the next would make the next
+    one's rows late for no reason.
+    """
+    by_partition: dict[int, list[tuple[int, LogRows]]] = {}
+    for r in rows:
+        queue = by_partition.setdefault(r.partition, [])
+        pane = int(r.ts_event_us.min() - 1) // pane_us
+        queue.append((max(pane, queue[-1][0]) if queue else pane, r))
+    merged = heapq.merge(*(by_partition[p] for p in sorted(by_partition)), key=lambda entry: entry[0])
+    for _, together in itertools.groupby(merged, key=lambda entry: (entry[0], entry[1].partition)):
+        yield [r for _, r in together]

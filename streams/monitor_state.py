@@ -113,9 +113,7 @@ class MonitorState:
     def _labels(self, entries: Sequence[tuple[bytes, bytes]]) -> Labels:
         rules = self._rules
         segments = [(int(key.removeprefix(_JOURNAL)), data) for key, data in entries if key.startswith(_JOURNAL)]
-        return Labels.restore(
-            segments, timeout_us=rules.label_timeout_us, pane_us=rules.pane_us, most=rules.most_keys
-        )
+        return Labels.restore(segments, timeout_us=rules.label_timeout_us, pane_us=rules.pane_us, most=rules.most_keys)
 
     def _load_watches(self, entries: Sequence[tuple[bytes, bytes]]) -> list[StateError]:
         faults: list[StateError] = []

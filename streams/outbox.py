@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from streams.errors import DeliveryError
 
@@ -47,7 +47,7 @@ class Epoch:
 class Outbox:
     """All that leaves a worker goes through here. Not thread-safe: one event loop owns it."""
 
-    def __init__(self, config: Mapping[str, Any], *, room: int = 200_000) -> None:
+    def __init__(self, config: Mapping[str, Any], *, room: int = 50_000) -> None:
         self._producer = Producer(dict(config))
         self._room = room
         self._epoch = Epoch()
@@ -64,7 +64,16 @@ class Outbox:
         self._epoch.sent += len(messages)
         while messages:
             self._producer.produce_batch(topic, messages, on_delivery=report)
-            messages = [m for m in messages if m.pop("_error", None) is not None]
+            again = []
+            for m in messages:
+                error = m.pop("_error", None)
+                if error is None:
+                    continue
+                if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - confluent-kafka's public name for it
+                    self._epoch.failure = f"record for {topic} was not accepted: {error}"
+                    self._check()
+                again.append(m)
+            messages = again
             if messages:
                 self._producer.poll(0.05)
                 self._check()
@@ -93,6 +102,7 @@ class Outbox:
                     self._producer.produce(topic, value, key, partition, on_delivery=epoch.delivered_at)
                 except BufferError:
                     self._producer.poll(0.05)
+                    self._check()
                 else:
                     break
         return epoch

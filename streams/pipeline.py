@@ -70,7 +70,10 @@ class Pipeline:
         self.windows = LagWindows(self._layout, slack_rows=slack_rows)
 
     def swap(self, handles: Sequence[ModelHandle]) -> None:
-        """Serve these versions from the next chunk on. Windows are kept; when the layout changes they are laid out anew."""
+        """Serve these versions from the next chunk on. Windows are kept; when the layout changes they are laid out anew.
+
+        Raises `LayoutError`, and changes nothing, when these versions cannot be served together.
+        """
         before = self._layout
         self._serve(handles)
         if self._layout != before:
@@ -82,9 +85,10 @@ class Pipeline:
         return [s.handle for s in self._served]
 
     def _serve(self, handles: Sequence[ModelHandle]) -> None:
-        self._layout = merge_specs(h.spec for h in handles)
-        self._served = [_Served(h, "champion", self._layout) for h in handles]
-        self._decoder = FeatureDecoder(self._layout, partitions=self._partitions, max_future_us=self._max_future_us)
+        layout = merge_specs(h.spec for h in handles)
+        served = [_Served(h, "champion", layout) for h in handles]
+        self._decoder = FeatureDecoder(layout, partitions=self._partitions, max_future_us=self._max_future_us)
+        self._layout, self._served = layout, served  # last, all at once: what raises above leaves the old ones in service
 
     def step(self, parts: Sequence[PartitionRecords], load: Load) -> StepResult:
         """Take a chunk's records through decode, windows, vectors, models and encode.
@@ -133,6 +137,9 @@ class Pipeline:
         completeness = _completeness(vectors, served.required)
         reasons: list[str | None] = scores.reason
         abstained = scores.abstained | (completeness < spec.min_completeness)
+        if vectors.expired is not None:
+            abstained |= vectors.expired
+            reasons = ["expired" if e else r for r, e in zip(reasons, vectors.expired.tolist(), strict=True)]
         n = len(rows.symbols)
         value, lower, upper = scores.value, scores.lower, scores.upper
         p_up, confidence = scores.p_up, scores.confidence
@@ -209,10 +216,15 @@ class Pipeline:
     ) -> None:
         batch = log_batch(served.schema, columns, values)
         edges = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(partition)]
+        at_most = max(1, _LOG_BYTES // max(1, batch.nbytes // len(partition)))
         for start, stop in pairwise(edges):
-            out.logs.append((int(partition[start]), encode_log(batch.slice(start, stop - start))))
+            for first in range(start, stop, at_most):
+                rows = batch.slice(first, min(at_most, stop - first))
+                out.logs.append((int(partition[start]), encode_log(rows)))
 
 
+_LOG_BYTES = 4 << 20
+"""About how large a log record may be: half of what our producers send and the topic takes."""
 _CONFLICT = (
     "a row with this symbol, feature set, event time and revision but another payload came before; publish a higher revision"
 )

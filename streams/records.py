@@ -30,6 +30,8 @@ MAX_REVISION = 1023
 """Revisions share one int64 sort key with the event time, 10 bits of it."""
 MAX_TS_US = 1 << 53
 """Event and known times lie in [0, 2**53) microseconds: 1970 to 2255, exact in every JSON reader."""
+MAX_SYMBOL_BYTES = 256
+"""Longest symbol, in UTF-8: it stands several times in every record made of the row, which must fit the topics."""
 
 
 class Record(Protocol):
@@ -116,6 +118,10 @@ class _Head(msgspec.Struct):
     feature_set: str
 
 
+class _Nameless(msgspec.Struct, tag_field="feature_set", tag=""):
+    """No feature set has this name; beside it a row must name its own, which msgspec asks only where there is a choice."""
+
+
 class _Rows:
     """Columns of one feature set while a chunk is read."""
 
@@ -166,10 +172,10 @@ class FeatureDecoder:
         self._partitions = partitions
         self._max_future_us = max_future_us
         self._types = {_row_type(s)[0]: s for s in layout.values()}
-        union: Any = None
+        union: Any = _Nameless
         for row in self._types:
-            union = row if union is None else union | row
-        self._decode = msgspec.json.Decoder(union).decode if union is not None else msgspec.json.Decoder(_Head).decode
+            union = union | row
+        self._decode = msgspec.json.Decoder(union).decode
         self._head = msgspec.json.Decoder(_Head).decode
         self._home: dict[str, tuple[bytes, int]] = {}  # symbol → its key bytes and the partition it belongs to
 
@@ -196,6 +202,9 @@ class FeatureDecoder:
                 where = home.get(symbol)
                 if where is None:
                     key = symbol.encode()
+                    if not 0 < len(key) <= MAX_SYMBOL_BYTES:
+                        rejected.append(_reject(part, r, "out_of_range", _SYMBOL))
+                        continue
                     where = home[symbol] = (key, partition_of(key, self._partitions))
                 if r.key != where[0]:
                     rejected.append(
@@ -215,7 +224,7 @@ class FeatureDecoder:
                 if max(event, known) > r.timestamp * 1000 + self._max_future_us:
                     rejected.append(_reject(part, r, "future", _FUTURE.format(self._max_future_us)))
                     continue
-            except (msgspec.MsgspecError, UnicodeError, TypeError, OverflowError, KeyError) as e:
+            except (msgspec.MsgspecError, UnicodeError, TypeError, OverflowError, KeyError, RecursionError) as e:
                 rejected.append(self._refuse(part, r, e))
                 continue
             rows.symbols.append(symbol)
@@ -230,7 +239,7 @@ class FeatureDecoder:
     def _refuse(self, part: PartitionRecords, r: Record, error: Exception) -> Rejected:
         try:
             head = self._head(r.value) if r.value is not None else None
-        except (msgspec.MsgspecError, UnicodeError):
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             head = None
         if head is not None and head.feature_set not in self._layout:
             known = ", ".join(sorted(self._layout)) or "none"
@@ -241,6 +250,7 @@ class FeatureDecoder:
 
 
 _WRONG_PARTITION = "symbol {!r} belongs on partition {}: produce with partitioner=murmur2_random and the symbol as key"
+_SYMBOL = f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8"
 _RANGE = f"ts_event_us and ts_known_us must lie in [0, {MAX_TS_US}), revision in [0, {MAX_REVISION}]"
 _FUTURE = "event or known time is more than {} us after the record's Kafka timestamp (setting inference.max_future)"
 

@@ -67,7 +67,9 @@ class References:
         except Exception as e:  # noqa: BLE001 - whatever fails, monitoring goes on
             self._asked[key] = self._clock()
             metrics.REGISTRY_FAILURES.inc()
-            log.warning("no reference for this version, drift is not measured until there is", model=model, version=version, error=str(e))
+            log.warning(
+                "no reference for this version, drift is not measured until there is", model=model, version=version, error=str(e)
+            )
             return None
         self._trained[key] = trained
         return trained

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from streams.records import Rejected
+
 if TYPE_CHECKING:
-    from streams.records import PartitionRecords, Record, Rejected
+    from streams.records import PartitionRecords, Record
 
 MOST_BYTES = 900_000
 """Larger values are left out: the topic takes records of 1 MB, as Kafka does unless told otherwise."""
+MOST_DETAIL = 2_000
+"""Characters of the detail at most: it may quote what the record says, which may be long."""
 
 
 def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
@@ -21,15 +26,20 @@ def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
         "exception.class.name": r.reason,
         "exception.message": r.detail,
     }
-    return [(f"__connect.errors.{name}", value.encode()) for name, value in pairs.items()]
+    return [(f"__connect.errors.{name}", value.encode(errors="backslashreplace")) for name, value in pairs.items()]
 
 
 def reject(part: PartitionRecords, r: Record, reason: str, detail: str) -> Rejected:
     """This record as rejected, its value only if the rejected topic can take it."""
-    from streams.records import Rejected
+    return fit(Rejected(part.topic, part.partition, r.offset, r.key, r.value, reason, detail))
 
-    value = r.value
-    if value is not None and len(value) > MOST_BYTES:
-        detail = f"{detail} (value of {len(value)} bytes left out; it stands in {part.topic} at this offset)"
-        value = None
-    return Rejected(part.topic, part.partition, r.offset, r.key, value, reason, detail)
+
+def fit(r: Rejected) -> Rejected:
+    """The rejected record as its topic can take it: what is too large is left out, and the detail says so."""
+    detail = r.detail if len(r.detail) <= MOST_DETAIL else f"{r.detail[:MOST_DETAIL]}…"
+    kept = {"key": r.key, "value": r.value}
+    for name in sorted(kept, key=lambda n: -len(kept[n] or b"")):  # the largest goes first
+        if sum(len(x) for x in kept.values() if x is not None) > MOST_BYTES:
+            detail = f"{detail} ({name} of {len(kept[name] or b'')} bytes left out; it stands in {r.topic} at this offset)"
+            kept[name] = None
+    return replace(r, detail=detail, key=kept["key"], value=kept["value"])

@@ -184,6 +184,11 @@ class View:
         best = np.where(newer < depth_rows, best, EMPTY)
         return place, np.where(best >= 0, best >> REVISION_BITS, EMPTY)
 
+    def newer_than(self, key: I64) -> NDArray[np.intp]:
+        """How many seen rows have a greater sort key, for each row: (rows,)."""
+        count: NDArray[np.intp] = (self._seen > key[:, None]).sum(axis=1)
+        return count
+
     def values_at(self, place: NDArray[np.intp], features: NDArray[np.intp]) -> F64:
         """Values of these features in the rows at these places: float64 (rows, features)."""
         picked: F64 = self._windows.values[self._slots[:, None], place[:, None], features]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from monitoring.alerts import AlertPolicy
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from typing import Self
 
     from config import Settings
@@ -52,4 +52,4 @@ class Rules:
 
 
 def _us(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
+    return round(duration.total_seconds() * 1_000_000)

@@ -5,8 +5,9 @@ number, and a table's changelog must have as many as the topic that feeds it.
 
 | topic                                 | kept                                    |
 |---------------------------------------|-----------------------------------------|
-| alerts, model-timeline, the changelogs | newest record of each key (compacted)   |
+| alerts, model-timeline                | newest record of each key (compacted)   |
 | inference-log                         | as the cluster says, records to 8 MiB   |
+| the changelogs                        | newest of each key, records to 8 MiB    |
 | all others                            | as the cluster says                     |
 """
 
@@ -64,8 +65,8 @@ def all_topics(kafka: Kafka) -> tuple[TopicPlan, ...]:
         topics.performance: {},
         topics.model_timeline: _COMPACT,
         topics.features_rejected: {},
-        changelog(kafka.inference_group, WINDOWS_TABLE): _COMPACT,
-        changelog(kafka.monitor_group, PANES_TABLE): _COMPACT,
+        changelog(kafka.inference_group, WINDOWS_TABLE): _COMPACT | {"max.message.bytes": str(MAX_RECORD_BYTES)},
+        changelog(kafka.monitor_group, PANES_TABLE): _COMPACT | {"max.message.bytes": str(MAX_RECORD_BYTES)},
     }
     return tuple(TopicPlan(name, kafka.partitions, config) for name, config in configs.items())
 

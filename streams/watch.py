@@ -84,9 +84,13 @@ class Watch:
         self.newest_us = max(self.newest_us, int(ts_event_us.max()))
         return [self._judge(w) for w in self.panes.add(values, ts_event_us, source=records[0].source, offsets=offsets)]
 
+    def open_alerts(self) -> list[str]:
+        """Fingerprints of alerts pending or firing."""
+        return [key for key, alert in self.alerts.items() if alert.state in {"pending", "firing"}]
+
     def withdraw(self, now_us: int, *, reason: str) -> list[dict[str, Any]]:
         """End what is pending or firing: nothing will observe this scorer any more."""
-        self.alerts, events = withdraw(self.alerts, list(self.alerts), now_us, reason=reason)
+        self.alerts, events = withdraw(self.alerts, self.open_alerts(), now_us, reason=reason)
         return events
 
     def _judge(self, window: Window) -> Judged:

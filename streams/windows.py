@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.records import MAX_TS_US
 from streams.ring import REPLAYED, SetWindows, View, sort_key
 from streams.state import SetState, SymbolState
 
@@ -30,13 +31,15 @@ class Vectors:
     """A model's inputs. `values` float64 (rows, columns), NaN = missing; `stale` bool (rows, columns).
 
     `missing` bool (rows, columns) is where values are NaN; a stale column is missing too. `supersedes`:
-    by row, the greatest earlier revision of the trigger row seen, where there is one.
+    by row, the greatest earlier revision of the trigger row seen, where there is one. `expired` bool (rows,): the
+    trigger row is older than all this model's depth reaches, though windows kept it for a deeper model; None if no row is.
     """
 
     values: NDArray[np.float64]
     missing: NDArray[np.bool_]
     stale: NDArray[np.bool_]
     supersedes: dict[int, int]
+    expired: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class VectorPlan:
 
     columns: int
     trigger: str
+    trigger_depth: int | None  # None: windows of the trigger set are no deeper than this model asks
     lookups: tuple[_Lookup, ...]
 
 
@@ -72,13 +76,15 @@ def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
                 lag_us = c.lag.us or 0
         place = layout[c.feature_set].features.index(c.feature)
         groups.setdefault((c.feature_set, lag_us, max_age_us), []).append((at, place))
+    depth = spec.feature_sets[spec.trigger].depth_rows
     return VectorPlan(
         len(spec.columns),
         spec.trigger,
+        depth if depth < layout[spec.trigger].depth_rows else None,
         tuple(
             _Lookup(
                 name,
-                lag_us,
+                min(lag_us, MAX_TS_US),  # beyond it there is nothing to find, and sort keys would overflow
                 max_age_us,
                 spec.feature_sets[name].depth_rows,
                 np.array([c for c, _ in members], dtype=np.intp),
@@ -183,7 +189,8 @@ class LagWindows:
                     found[old] = np.nan
                     stale[np.ix_(old, look.columns)] = True
             values[:, look.columns] = found
-        return Vectors(values, np.isnan(values), stale, self._supersedes(plan, trigger, slots, views))
+        supersedes = self._supersedes(plan, trigger, slots, views)
+        return Vectors(values, np.isnan(values), stale, supersedes, self._expired(plan, trigger, slots, views))
 
     def take_dirty(self) -> list[tuple[int, str, SymbolState]]:
         """(partition, symbol, state) of every symbol changed since the last call, trimmed to the layout's depth."""
@@ -233,6 +240,13 @@ class LagWindows:
             if feature in held.features:
                 values[:, at] = held.values[:, held.features.index(feature)]
         return values
+
+    def _expired(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots, views: dict[str, View]) -> NDArray[np.bool_] | None:
+        if plan.trigger_depth is None:
+            return None
+        view = views.get(plan.trigger) or View(self.sets[plan.trigger], slots, trigger.ts_known_us, trigger.offset)
+        expired = view.newer_than(sort_key(trigger.ts_event_us, trigger.revision)) >= plan.trigger_depth
+        return expired if expired.any() else None
 
     def _supersedes(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots, views: dict[str, View]) -> dict[int, int]:
         revised = np.flatnonzero(trigger.revision > 0)

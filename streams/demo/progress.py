@@ -93,9 +93,9 @@ def when(time_us: int) -> str:
     """Return an event time as people read it, UTC; a dash for none.
 
     >>> when(1_205_182_800_000_000)
-    '2008-03-10 21:00'
+    '2008-03-10 21:00:00'
     """
-    return "-" if time_us == 0 else datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
+    return "-" if time_us == 0 else datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def line(s: Snapshot, rate: float) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams.demo.ledger import Ledger
@@ -112,14 +114,13 @@ def _stream(run: _Run, processes: Processes, settings: Settings, console: Consol
 
     kafka, topics = settings.kafka, settings.kafka.topics
     config = kafka_client_config(kafka)
-    busy = min(kafka.partitions, run.scenario.symbols)
     taken = handlers(topics, run.ledger, run.signals)
     reader = Reader(kafka.bootstrap_servers, taken, partitions=kafka.partitions, on_gap=run.ledger.fault)
-    log = Follower(kafka.monitor_group, topics.inference_log, _LOGS_PER_PARTITION * busy)
+    log = Follower(kafka.monitor_group, topics.inference_log, _LOGS_PER_PARTITION)
     features = PacedProducer(
-        config, topics.features, group=kafka.inference_group, max_ahead=_AHEAD_PER_PARTITION * busy, also=[log]
+        config, topics.features, group=kafka.inference_group, max_ahead=_AHEAD_PER_PARTITION, also=[log]
     )
-    outcomes = PacedProducer(config, topics.outcomes, group=kafka.monitor_group, max_ahead=_AHEAD_PER_PARTITION * busy)
+    outcomes = PacedProducer(config, topics.outcomes, group=kafka.monitor_group, max_ahead=_AHEAD_PER_PARTITION)
     replay = Replay(features, outcomes, run.scenario.rate, run.stop.is_set)
 
     def produce() -> None:
@@ -192,7 +193,7 @@ def _snapshot(run: _Run, replay: Replay, stage: str) -> Snapshot:
         drift=run.signals.latest_verdict,
         worst=f"{worst[0].column} PSI {worst[0].psi:.2f}" if worst else "",
         firing=run.signals.firing,
-        alerts=sum(e.state == "firing" for e in run.signals.events),
+        alerts=len(run.signals.incidents),
         stream_time_us=replay.progress.stream_time_us,
     )
 
@@ -211,11 +212,19 @@ def _summary(run: _Run, place: Surroundings, problems: list[str], *, seconds: fl
         quality=judge(run.ledger, run.outcomes, bar_us=spec.feature_sets[spec.trigger].bar_us),
         level=spec.level,
         verified=verified,
+        truth=scenario.truth,
         folder=place.folder,
         notes=scenario.notes,
-        next_steps=scenario.next_steps,
+        next_steps=[_look_inside(place), *scenario.next_steps],
         problems=[*problems, *run.ledger.close(), *differing],
     )
+
+
+def _look_inside(place: Surroundings) -> str:
+    """A command that shows the alerts in the warehouse."""
+    here = Path.cwd()
+    python, file = (p.relative_to(here) if p.is_relative_to(here) else p for p in (Path(sys.executable), place.warehouse))
+    return f"{python} -c \"import duckdb; duckdb.connect('{file}').sql('from alerts').show()\""
 
 
 def _say(console: Console, line: str) -> None:

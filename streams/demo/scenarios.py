@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from streams.demo import market, synthetic
 from streams.demo.errors import DemoFailed
 from streams.demo.replay import in_time_order
+from streams.demo.signals import Truth
 from streams.demo.training import Trained, log_order, market_spec, train
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Scenario:
     settings: Mapping[str, str]
     checked_symbols: frozenset[str] | None
     notes: tuple[str, ...]
-    next_steps: tuple[str, ...] = field(default=())
+    next_steps: tuple[str, ...]
+    truth: Truth | None = None
 
 
 def market_past() -> tuple[list[FeatureRows], Outcomes]:
@@ -123,9 +125,11 @@ def synthetic_scenario(*, symbols: int, rate: float, seconds: float, seed: int =
         settings={"MONITORING__METRICS_WINDOW": f"{window_s}s", "MONITORING__COOLDOWN": "1s"},
         checked_symbols=frozenset(f"S{i:04d}" for i in range(min(3, symbols))),
         notes=(
-            f"known truth: {' and '.join(plan.drifted)} drift by {plan.drift_size:g} standard deviations at {drifted_at} UTC",
-            f"known truth: the best possible correlation with the outcome is {synthetic.BEST_IC:.2f}",
+            f"{' and '.join(plan.drifted)} drift by {plan.drift_size:g} standard deviations from {drifted_at} UTC on, half-way",
+            f"the best possible correlation with the outcome is {synthetic.BEST_IC:.2f}",
+            "until every lag is filled, lagged columns are missing, which is drift: a cold start raises alerts that resolve",
         ),
+        truth=Truth(plan.drifted, plan.start_us + plan.bars // 2 * synthetic.BAR_US),
         next_steps=("trading-ml demo", "trading-ml --help"),
     )
 

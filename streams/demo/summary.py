@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from monitoring.quality import QualityReport
     from streams.demo.ledger import Ledger
     from streams.demo.rows import Outcomes
-    from streams.demo.signals import Signals
+    from streams.demo.signals import Signals, Truth
     from streams.demo.verify import Verified
 
-_MOST_EVENTS = 8
+_MOST_TIMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Summary:
     quality: QualityReport
     level: float
     verified: Verified
+    truth: Truth | None
     folder: Path
     notes: Sequence[str]
     next_steps: Sequence[str]
@@ -51,7 +52,7 @@ class Summary:
             *(("next" if i == 0 else "", step) for i, step in enumerate(self.next_steps)),
             *(("FAILED", problem) for problem in self.problems),
         ]
-        return "\n".join([f"{self.title}: {self.seconds:.0f} s", *(f"  {name:<14}{value}" for name, value in rows)])
+        return "\n".join([f"{self.title}: {self.seconds:.0f} s", *(f"  {name:<17}{value}" for name, value in rows)])
 
     def _counts(self) -> list[tuple[str, str]]:
         books = self.ledger
@@ -82,14 +83,20 @@ class Summary:
 
     def _drift(self) -> list[tuple[str, str]]:
         worst = [f"{w.column} (PSI {w.psi:.2f}, window to {when(w.end_us)[:10]})" for w in self.signals.most_drifted()]
-        first, events = self.signals.first, sorted(self.signals.events, key=lambda e: e.at_us)
-        shown = [f"{when(e.at_us)}  {e.what} {e.state}, {e.severity}, {e.value:.2f}" for e in events[:_MOST_EVENTS]]
-        more = [f"and {len(events) - _MOST_EVENTS} more"] if len(events) > _MOST_EVENTS else []
+        first, days = self.signals.first, self.signals.fired_by_time()
+        shown = [f"{when(at_us)}  {', '.join(columns)}" for at_us, columns in days[:_MOST_TIMES]]
+        over_time = [
+            f"{when(w.end_us)}  {w.drifted} of {w.judged} columns judged, most {w.column} (PSI {w.psi:.2f})"
+            for w in self.signals.over_time()
+        ]
+        more = [f"and at {len(days) - _MOST_TIMES} later times"] if len(days) > _MOST_TIMES else []
         return [
             ("most drifted", worst[0] if worst else f"none in {self.signals.windows} windows"),
             *(("", w) for w in worst[1:]),
-            ("first alert", "none" if first is None else f"{when(first.at_us)} UTC in market time: {first.what}"),
-            *(("", e) for e in [*shown, *more]),
+            *(("" if i else "drift over time", line) for i, line in enumerate(over_time)),
+            ("first alert", "none" if first is None else f"{when(first.at_us)} UTC in market time: {first.what} {first.column}"),
+            *(("" if i else "alerts fired", line) for i, line in enumerate([*shown, *more])),
+            *([] if self.truth is None else [("known truth", self.signals.against(self.truth))]),
         ]
 
 

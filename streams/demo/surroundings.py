@@ -63,7 +63,7 @@ class Surroundings:
             "STORAGE__STATE_DIR": str(self.folder / "state" / worker),
             "DATABASE__PATH": str(self.warehouse),
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
-            "INFERENCE__COMMIT_INTERVAL": "250ms",  # pacing sees progress only at commits
+            "INFERENCE__COMMIT_INTERVAL": "500ms",  # pacing sees progress only at commits
             "MODELS": f'[{{"name": "{model}"}}]',
             "WEB__PORT": str(port),
             **extra,

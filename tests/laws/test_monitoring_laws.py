@@ -204,7 +204,6 @@ def test_what_is_joined_in_the_end_depends_only_on_what_came(happenings: list[Ha
         for role, symbol, ts, value, outcome, revised in happen(pending, what):
             assert revised == ((role, symbol, ts) in last)
             last[role, symbol, ts] = value, outcome
-        pending = Pending.unpack(pending.pack(), timeout_us=1000)
     expected = {}
     for _, symbol, ts, _, role in (h for h in happenings if h[0] == "p"):
         said = max(h[3] for h in happenings if (h[0], h[1], h[2], h[4]) == ("p", symbol, ts, role))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.handle import ModelHandle
 from models.spec import ColumnSpec, FeatureSetSpec, Lag, ServingSpec
+from streams.inference_log import decode_log
 from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
 from streams.records import PartitionRecords
@@ -87,7 +89,7 @@ def streams(draw: st.DrawFn) -> list[Row]:
 
 
 def wire(row: Row) -> Record:
-    values = {k: None if v != v else v for k, v in row.values.items()}
+    values = {k: None if math.isnan(v) else v for k, v in row.values.items()}
     body: dict[str, Any] = {
         "symbol": row.symbol,
         "feature_set": row.feature_set,
@@ -120,11 +122,8 @@ def run(rows: list[Row], cuts: list[int], *, slack: int, evict_after: set[int]) 
             table.update({(p, s): pack(state) for p, s, state in pipeline.windows.take_dirty()})
             pipeline = Pipeline([HANDLE], partitions=PARTITIONS, max_future_us=10**15, slack_rows=slack)
     for _, data in total.logs:
-        from streams.inference_log import decode_log
-
         batch = decode_log(data)
-        for pid, vector in zip(batch.table["prediction_id"].to_pylist(), batch.vectors().tolist(), strict=True):
-            vectors[pid] = vector
+        vectors.update(zip(batch.table["prediction_id"].to_pylist(), batch.vectors().tolist(), strict=True))
     return total, vectors
 
 
@@ -156,7 +155,7 @@ def test_vectors_equal_the_oracle_for_any_arrival_chunking_and_eviction(
     for r in records:
         vector, stale = expected[r["prediction_id"]]
         assert r["stale"] == stale
-        assert r["missing"] == [c.name for c, v in zip(SPEC.columns, vector, strict=True) if v != v]
+        assert r["missing"] == [c.name for c, v in zip(SPEC.columns, vector, strict=True) if math.isnan(v)]
     assert sorted(r.offset for r in out.rejected) == [i for i, fate in enumerate(fates) if fate in {"conflict", "expired"}]
     assert {r.offset: r.reason for r in out.rejected} == {i: f for i, f in enumerate(fates) if f in {"conflict", "expired"}}
     assert out.counts["duplicate"] == fates.count("duplicate")

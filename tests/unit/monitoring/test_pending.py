@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.errors import StateError
 from monitoring.joined import Matured, Scorer
 from monitoring.pending import Pending
 
@@ -112,30 +111,6 @@ def test_beyond_its_bound_the_earliest_deadline_goes() -> None:
     assert realise(pending, ts=100) == []
     assert len(realise(pending, ts=200)) == 1
     assert sum(pending.take_unlabelled().values()) == 1
-
-
-def test_packed_and_read_again_it_goes_on_the_same() -> None:
-    pending = Pending(timeout_us=1000)
-    predict(pending, "A", value=float("nan"))
-    predict(pending, "B")
-    realise(pending, "B")
-    realise(pending, "C")
-    predict(pending, ts=-5000)
-    pending.expire(50)
-    again = Pending.unpack(pending.pack(), timeout_us=1000)
-    assert again.pack() == pending.pack()
-    assert [m.symbols for m in realise(again, "A")] == [("A",)]
-    assert [m.symbols for m in predict(again, "C")] == [("C",)]
-    assert predict(again, "B") == []
-    assert sum(again.take_unlabelled().values()) == 1
-
-
-def test_what_cannot_be_read_is_said() -> None:
-    data = Pending(timeout_us=1).pack()
-    with pytest.raises(StateError, match="layout 9"):
-        Pending.unpack(b"\x09" + data[1:], timeout_us=1)
-    with pytest.raises(StateError, match="cannot be read"):
-        Pending.unpack(data[:-1], timeout_us=1)
 
 
 def test_bounds_are_checked() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from streams.demo.ledger import FeatureHead, Ledger, Place, PredictionHead
 from streams.demo.progress import Display, Snapshot, line
 from streams.demo.rows import Outcomes
-from streams.demo.signals import Signals
+from streams.demo.signals import Signals, Truth
 from streams.demo.summary import Summary, judge, percentiles
 from streams.demo.verify import Verified
 
@@ -37,7 +37,7 @@ def outcomes(n: int = 40) -> Outcomes:
 def alert(state: str, at_us: int, *, column: str = "ret_1") -> dict[str, object]:
     labels = {"alertname": "feature_drift", "column": column, "model": "m", "version": "1"}
     return {
-        "event_id": f"{state}{at_us}{column}", "fingerprint": column, "labels": labels, "state": state,
+        "event_id": f"{state}{at_us}{column}", "fingerprint": column, "incident_id": column, "labels": labels, "state": state,
         "severity": "critical", "value": 0.4, "updated_us": at_us,
     }  # fmt: skip
 
@@ -62,7 +62,8 @@ def summary(*problems: str) -> Summary:
     return Summary(
         title="a run", seconds=31.4, outcomes=35, ledger=books, signals=signals(),
         quality=judge(books, [outcomes()], bar_us=DAY_US),
-        level=0.9, verified=Verified(40, 40, None), folder=Path("/data"), notes=["a note"], next_steps=["do this", "or that"],
+        level=0.9, truth=Truth(("vol_5",), DAY_US), verified=Verified(40, 40, None),
+        folder=Path("/data"), notes=["a note"], next_steps=["do this", "or that"],
         problems=problems,
     )  # fmt: skip
 
@@ -70,12 +71,29 @@ def summary(*problems: str) -> Summary:
 def test_signals_count_events_once_and_keep_the_worst_window() -> None:
     said = signals()
     said.alert(alert("firing", 3 * DAY_US))
-    assert (len(said.events), said.firing, said.windows) == (2, 2, 2)
+    assert (len(said.events), len(said.incidents), said.firing, said.windows) == (2, 2, 2, 2)
     assert said.first is not None
-    assert said.first.what == "feature_drift vol_5"
+    assert (said.first.what, said.first.column) == ("feature_drift", "vol_5")
     assert [(w.column, w.psi, w.end_us) for w in said.most_drifted()] == [("vol_5", 0.9, 2 * DAY_US), ("ret_1", 0.5, DAY_US)]
     said.alert(alert("resolved", 4 * DAY_US))
     assert said.firing == 1
+
+
+def test_drift_over_time_is_the_worst_window_of_each_stretch() -> None:
+    said = Signals()
+    for day in range(100):
+        said.performance(drift(day * DAY_US, ret_1=0.3, gap=0.3 + day % 10 / 10, vol_5=0.5 if day == 42 else 0.0))
+    told = said.over_time(4)
+    assert [w.end_us // DAY_US for w in told] == [9, 42, 59, 79]
+    assert [w.drifted for w in told] == [2, 3, 2, 2]
+    assert Signals().over_time() == []
+
+
+def test_a_column_known_to_drift_that_raised_nothing_is_said() -> None:
+    assert (
+        signals().against(Truth(("f02", "vol_5"), 0))
+        == "f02 NOT raised, vol_5 raised 172800 s after; other columns raised: ret_1"
+    )
 
 
 def test_quality_is_judged_on_matured_predictions() -> None:
@@ -91,11 +109,13 @@ def test_the_summary_tells_everything() -> None:
     for said in (
         "a run: 31 s", "40 features, 35 outcomes", "40 for 40 trigger rows", "p50 20 ms", "40 of 40 recomputed", "rank IC +1.000",
         "hit rate 100.0%", "90% interval held 100.0%", "vol_5 (PSI 0.90, window to 1970-01-03)",
-        "1970-01-03 00:00 UTC in market time: feature_drift vol_5", "/data", "do this",
+        "1970-01-03 00:00:00 UTC in market time: feature_drift vol_5", "/data", "do this",
+        "1970-01-03 00:00:00  2 of 2 columns judged, most vol_5 (PSI 0.90)",
+        "vol_5 raised 86400 s after; other columns raised: ret_1",
     ):  # fmt: skip
         assert said in text, said
     assert "FAILED" not in text
-    assert "FAILED        a row is lost" in summary("a row is lost").text()
+    assert "FAILED           a row is lost" in summary("a row is lost").text()
 
 
 def test_a_run_without_outcomes_or_latencies_still_has_a_summary() -> None:
@@ -110,7 +130,7 @@ def snapshot() -> Snapshot:
 
 def test_a_line_says_all() -> None:
     assert line(snapshot(), 41.5) == (
-        "replay: 2008-03-10 21:00  rows 12/473  predictions 10 (42/s)  waiting 2  rejected 0  model m:1  "
+        "replay: 2008-03-10 21:00:00  rows 12/473  predictions 10 (42/s)  waiting 2  rejected 0  model m:1  "
         "drift critical (ret_1 PSI 0.50)  alerts 3 (1 firing)"
     )
 

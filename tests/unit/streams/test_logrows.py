@@ -1,0 +1,134 @@
+"""Inference-log records as the monitor reads them: checked, and in the order of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.joined import Scorer
+from streams.inference_log import encode_log
+from streams.logrows import LogRows, in_time_order, read_log
+from streams.records import PartitionRecords
+from tests.unit.streams.monitor_world import COLUMNS, HORIZON_US, MINUTE_US, START_US, Record, log_record
+
+TOPIC = "trading.inference-log"
+
+
+def read(value: bytes | None) -> tuple[list[LogRows], list[Any]]:
+    return read_log(PartitionRecords(TOPIC, 1, [Record(9, 0, None, value)]))
+
+
+def table_of(value: bytes) -> pa.Table:
+    return pa.ipc.open_stream(value).read_all()
+
+
+def encoded(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def vectors(rows: int) -> Any:
+    return np.arange(rows * len(COLUMNS), dtype=np.float64).reshape(rows, len(COLUMNS))
+
+
+def test_rows_are_read_with_abstentions_as_missing_values() -> None:
+    values = vectors(2)
+    values[1, 0] = np.nan
+    (rows,), rejected = read(log_record(["A", "B"], START_US, values))
+    assert rejected == []
+    assert (rows.scorer, rows.columns) == (Scorer("m", "1", "champion"), COLUMNS)
+    assert (rows.source, rows.offset, rows.horizon_us) == (f"{TOPIC}-1", 9, HORIZON_US)
+    assert rows.abstained.tolist() == [False, True]
+    assert rows.value[0] == 0.0
+    assert np.isnan(rows.value[1])
+    np.testing.assert_array_equal(rows.vectors, values)
+
+
+def test_columns_this_version_does_not_know_are_ignored() -> None:
+    table = table_of(log_record(["A"], START_US, vectors(1)))
+    wider = table.append_column("news", pa.array(["x"])).replace_schema_metadata(table.schema.metadata)
+    (rows,), _ = read(encoded(wider))
+    assert len(rows) == 1
+
+
+def test_a_record_without_rows_is_nothing() -> None:
+    assert read(log_record([], START_US, vectors(0))) == ([], [])
+
+
+def bad_records() -> dict[str, bytes | None]:
+    good = log_record(["A"], START_US, vectors(1))
+    table = table_of(good)
+    metadata = dict(table.schema.metadata)
+    at = table.schema.get_field_index("value")
+    nulls = pa.schema([f.with_nullable(nullable=True) for f in table.schema], metadata)
+    return {
+        "empty value": None,
+        "not an inference-log record": b"",
+        "OSError: Expected to be able to read": good[:-40],
+        "'value' must be double, it is absent": encoded(table.drop_columns(["value"])),
+        "'value' must be double, it is int64": encoded(table.set_column(at, "value", pa.array([1]))),
+        "'value' has nulls": encoded(table.set_column(at, "value", pa.array([None], pa.float64())).cast(nulls)),
+        r"must lie in \[0,": log_record(["A"], -1, vectors(1)),
+        "horizon_us must be positive and the same": log_record(["A", "B"], 1, vectors(2), horizon_us=np.array([1, 2])),
+        r"'vector' must be fixed_size_list<.*>\[1\]": encoded(table.replace_schema_metadata(metadata | {b"columns": b'["a"]'})),
+        "must be texts": encoded(table.replace_schema_metadata(metadata | {b"columns": b"[1, 2, 3]"})),
+        "'int' object is not iterable": encoded(table.replace_schema_metadata(metadata | {b"columns": b"3"})),
+        "KeyError": encoded(table.replace_schema_metadata({})),
+    }
+
+
+@pytest.mark.parametrize("why", bad_records())
+def test_a_bad_record_is_refused_and_says_why(why: str) -> None:
+    value = bad_records()[why]
+    rows, (refused,) = read(value)
+    assert rows == []
+    assert (refused.reason, refused.value, refused.offset) == ("undecodable", value, 9)
+    with pytest.raises(ValueError, match=why):
+        raise ValueError(refused.detail)
+
+
+@given(st.data())
+def test_a_damaged_record_is_read_or_refused(data: st.DataObject) -> None:
+    good = bytearray(log_record(["A", "B"], START_US, vectors(2)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    rows, rejected = read(bytes(good))
+    assert len(rows) + len(rejected) <= 1
+    for read_rows in rows:
+        read_rows.table.to_pylist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 3)), max_size=20))
+def test_time_order_keeps_each_partitions_own_order(steps: list[tuple[int, int]]) -> None:
+    pane_us = 3 * MINUTE_US
+    minute = dict.fromkeys(range(3), 5)
+    records = []
+    for offset, (partition, step) in enumerate(steps):
+        minute[partition] += step
+        value = log_record(["A"], max(1, minute[partition]) * MINUTE_US, vectors(1))
+        records += read_log(PartitionRecords(TOPIC, partition, [Record(offset, 0, None, value)]))[0]
+    groups = list(in_time_order(records, pane_us=pane_us))
+    assert all(len({r.partition for r in g}) == 1 for g in groups)
+    flat = [r for g in groups for r in g]
+    assert sorted(r.offset for r in flat) == [r.offset for r in records]
+    for partition in range(3):
+        own = [r.offset for r in flat if r.partition == partition]
+        assert own == sorted(own)
+    # Where every partition's time only goes forward, so does the whole.
+    if all(step >= 0 for _, step in steps):
+        panes = [(int(r.ts_event_us[0]) - 1) // pane_us for r in flat]
+        assert panes == sorted(panes)
+
+
+def test_encoding_twice_gives_the_same_record() -> None:
+    value = log_record(["A"], START_US, vectors(1))
+    (batch,) = table_of(value).to_batches()
+    assert encode_log(batch) == value

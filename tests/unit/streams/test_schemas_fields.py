@@ -1,0 +1,98 @@
+"""The schemas have the fields, numbers and words of the code, no more and no fewer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+import streams
+from models import spec as specs
+from models.score import REASONS
+from monitoring.alerts import Alert, Severity, Status
+from monitoring.drift import ColumnDrift, DriftReport, Verdict
+from monitoring.performance import performance_record
+from monitoring.quality import QualityReport
+from streams import inference_log, outcomes, predictions, records, schemas
+from streams.layout import merge_specs
+from streams.rejections import MOST_BYTES, rejection_headers
+from tests.unit.streams import wire
+
+
+def properties(name: str, definition: str | None = None) -> tuple[set[str], set[str]]:
+    """Field names and required field names of a schema, or of one of its definitions."""
+    schema = schemas.load(name)
+    part = schema if definition is None else schema["$defs"][definition]
+    return set(part["properties"]), set(part.get("required", ()))
+
+
+def struct(kind: type[msgspec.Struct]) -> tuple[set[str], set[str]]:
+    fields = msgspec.structs.fields(kind)
+    return {f.encode_name for f in fields}, {f.encode_name for f in fields if f.required}
+
+
+def dataclass(kind: type[Any], *more: str) -> tuple[set[str], set[str]]:
+    names = {f.name for f in dataclasses.fields(kind)} | set(more)
+    return names, names  # all are written
+
+
+def test_fields_are_those_of_the_code() -> None:
+    row: Any = records._row_type(merge_specs([wire.spec()])["bars_1d"])[0]
+    names, required = struct(row)
+    tag = row.__struct_config__.tag_field
+    assert properties("feature_row") == (names | {tag}, required | {tag})
+    assert properties("outcome") == struct(outcomes._Outcome)
+    assert properties("prediction") == struct(predictions.Prediction)
+    source = schemas.load("prediction")["properties"]["source"]
+    assert (set(source["properties"]), set(source["required"])) == struct(predictions.Source)
+    assert properties("alert") == dataclass(Alert, "schema_version", "event_id", "incident_id")
+    assert properties("performance", "drift") == dataclass(DriftReport)
+    assert properties("performance", "column_drift") == dataclass(ColumnDrift)
+    assert properties("performance", "quality") == dataclass(QualityReport, "start_us", "end_us", "horizon_us")
+    empty = performance_record(model="", version="", role="", window_start_us=0, window_end_us=0, drift=None, quality=None)
+    assert properties("performance") == (set(empty), set(empty))
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "column": specs.ColumnSpec,
+        "lag": specs.Lag,
+        "feature_set": specs.FeatureSetSpec,
+        "reference": specs.ColumnReference,
+    }
+    assert properties("serving_spec") == struct(specs.ServingSpec)
+    for definition, kind in kinds.items():
+        assert properties("serving_spec", definition) == struct(kind)
+    headers = {name for name, _ in rejection_headers(records.Rejected("t", 0, 0, None, None, "future", "d"))}
+    assert properties("rejected_headers") == (headers, headers)
+
+
+def test_numbers_and_words_are_those_of_the_code() -> None:
+    assert schemas.load("feature_row")["properties"]["symbol"]["maxLength"] == records.MAX_SYMBOL_BYTES
+    row, prediction, alert = (schemas.load(n)["properties"] for n in ("feature_row", "prediction", "alert"))
+    assert row["revision"]["maximum"] == prediction["revision"]["maximum"] == records.MAX_REVISION
+    for name in ("feature_row", "outcome", "prediction"):
+        assert schemas.load(name)["$defs"]["instant_us"]["maximum"] == records.MAX_TS_US - 1
+    assert prediction["schema_version"]["const"] == predictions.SCHEMA_VERSION
+    assert prediction["reason"]["enum"] == [None, "incomplete", "expired", *REASONS[1:]]
+    assert alert["state"]["enum"] == list(get_args(Status))
+    assert alert["severity"]["enum"] == list(get_args(Severity))
+    assert schemas.load("performance")["$defs"]["verdict"]["enum"] == list(get_args(Verdict))
+    assert schemas.load("serving_spec")["properties"]["layout"]["const"] == specs.LAYOUT
+    assert f"{MOST_BYTES:,} bytes" in schemas.load("rejected_headers")["description"]
+
+
+def test_reasons_of_rejection_are_those_in_the_code() -> None:
+    code = "\n".join(f.read_text(encoding="utf-8") for f in Path(streams.__path__[0]).glob("*.py"))
+    found = set(re.findall(r'reject\(\s*part, r, "(\w+)"', code)) | set(re.findall(r'"(\w+)", _[A-Z]+\b', code))
+    assert found == set(schemas.load("rejected_headers")["properties"]["__connect.errors.exception.class.name"]["enum"])
+
+
+def test_the_arrow_schema_is_the_one_described_and_the_golden_one() -> None:
+    described = schemas.load("inference_log")
+    schema = inference_log.log_schema(model="goog_ret_5d", version="3", role="champion", columns=["ret_1", "vol_20.lag1"])
+    assert described["contentType"].encode() == inference_log.CONTENT_TYPE
+    assert set(described["metadata"]) == {k.decode() for k in schema.metadata}
+    assert [(f["name"], f["nullable"]) for f in described["fields"]] == [(f.name, f.nullable) for f in schema]
+    assert [f["type"] for f in described["fields"]] == [re.sub(r"\[\d+\]$", "", str(f.type)) for f in schema]
+    assert schema.to_string(truncate_metadata=False).encode() == wire.golden("inference_log_schema.txt")
