@@ -174,7 +174,8 @@ class _Run:
             self._producer.poll(0)
         self._producer.flush(10.0)
         self._wait_for_commit()
-        skip = [n + job.paced_rows_per_s // job.partitions for n in first]
+        settling = min(job.paced_rows_per_s, job.paced_rows // 5) // job.partitions
+        skip = [n + settling for n in first]
         sent = {(m.partition(), m.offset()): m.timestamp()[1] for m in self._log.read(self._topics.features, skip)}
         answered = {(m.partition(), m.offset()): m.timestamp()[1] for m in self._log.read(self._topics.predictions, skip)}
         if sent.keys() != answered.keys() or not sent:

@@ -21,6 +21,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FAR_US: Final = 1 << 53
+"""Further back than any event time, and far from overflowing."""
+
 NONE: Final = np.int64(-1)
 """Instant of a bar the grid does not have."""
 
@@ -57,7 +60,7 @@ class BarGrid:
         [[25, 20, -1], [5, 10, 0]]
         """
         if self._ends is None:
-            return ts_event_us - bars * self.bar_us, np.full(len(ts_event_us), self.bar_us, dtype=np.int64)
+            return ts_event_us - min(bars * self.bar_us, _FAR_US), np.full(len(ts_event_us), self.bar_us, dtype=np.int64)
         at = np.searchsorted(self._ends, ts_event_us, side="right") - 1 - bars
         known = at >= 0
         at = np.maximum(at, 0)

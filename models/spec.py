@@ -8,7 +8,7 @@ Core: no clock, no I/O. A spec is an artifact of the model version (`serving_spe
 | lag              | instant looked at (e = the trigger row's ts_event) | value too old when                      |
 |------------------|-----------------------------------------------------|-----------------------------------------|
 | ``0``            | e                                                   | age > max_age_us (default: never)       |
-| ``{"bars": n}``  | e - n * bar_us                                      | age > max_age_us (default: bar_us - 1)  |
+| ``{"bars": n}``  | the bar end n bars before e (`models.bars`)         | age > max_age_us (default: its bar)     |
 | ``{"us": d}``    | e - d                                               | age > max_age_us (default: never)       |
 
 where age = instant - ts_event of the row found; both bounds are inclusive (a row exactly at the instant
@@ -18,10 +18,12 @@ has age 0, a row of age exactly max_age_us still counts).
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
 
+from models.bars import Sessions
 from models.errors import SpecError
 
 LAYOUT = 1
@@ -58,15 +60,18 @@ class ColumnSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class FeatureSetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One feature set as this model was trained on it.
 
-    `features` in the order windows keep them; `bar_us` the step of its bar grid; `publication_lag_us` what
-    is added to `ts_event_us` when a row does not say when it was known; `depth_rows` how many rows
-    (newest by event time, revisions counted) a lookup may reach back.
+    `features` in the order windows keep them; `bar_us` the step of its bar grid, which runs without pause or, with
+    `sessions` ((open_us, close_us), ascending), inside trading sessions only; `publication_lag_us` what is added to
+    `ts_event_us` when a row does not say when it was known; `depth_rows` how many rows (newest by event time,
+    revisions counted) a lookup may reach back. Sessions stand in the spec, not in a calendar that a later release
+    may correct, so that a replay finds the same bars.
     """
 
     features: tuple[str, ...]
     bar_us: int
     publication_lag_us: int = 0
     depth_rows: int
+    sessions: Sessions = ()
 
 
 class ColumnReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,7 +90,11 @@ class ColumnReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All a worker must know to serve one model version. Built by `models.publish`, checked by `check`."""
+    """All a worker must know to serve one model version. Built by `models.publish`, checked by `check`.
+
+    `deadline_us`: how long a trigger row may wait, in stream time, for a required column of another feature set; 0 does
+    not wait. `min_completeness`: share of the required columns below which the record is an abstention.
+    """
 
     layout: int = LAYOUT
     model: str
@@ -95,6 +104,7 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     feature_sets: dict[str, FeatureSetSpec]
     level: float = 0.9
     min_completeness: float = 0.0
+    deadline_us: int = 0
     residuals: tuple[float, ...] = ()
     reference: dict[str, ColumnReference] = {}
     prediction_reference: ColumnReference | None = None
@@ -125,13 +135,12 @@ def _contradictions(spec: ServingSpec) -> list[str]:
         wrong.append(f"level {spec.level} is not between 0 and 1")
     if not 0.0 <= spec.min_completeness <= 1.0:
         wrong.append(f"min_completeness {spec.min_completeness} is not between 0 and 1")
+    if spec.deadline_us < 0:
+        wrong.append(f"deadline_us {spec.deadline_us} is negative")
     if spec.horizon_us <= 0:
         wrong.append(f"horizon_us {spec.horizon_us} is not positive")
     for name, fs in spec.feature_sets.items():
-        if fs.bar_us <= 0 or fs.depth_rows <= 0 or fs.publication_lag_us < 0:
-            wrong.append(f"feature set {name!r}: bar_us and depth_rows must be positive, publication_lag_us not negative")
-        if len(set(fs.features)) != len(fs.features) or not fs.features:
-            wrong.append(f"feature set {name!r}: features must be named, each once")
+        wrong += _set_contradictions(name, fs)
     for c in spec.columns:
         owner = spec.feature_sets.get(c.feature_set)
         if owner is None:
@@ -140,6 +149,17 @@ def _contradictions(spec: ServingSpec) -> list[str]:
             wrong.append(f"column {c.name!r} reads {c.feature!r}, which feature set {c.feature_set!r} does not have")
         if c.max_age_us is not None and c.max_age_us < 0:
             wrong.append(f"column {c.name!r}: max_age_us {c.max_age_us} is negative")
+    return wrong
+
+
+def _set_contradictions(name: str, fs: FeatureSetSpec) -> list[str]:
+    wrong: list[str] = []
+    if fs.bar_us <= 0 or fs.depth_rows <= 0 or fs.publication_lag_us < 0:
+        wrong.append(f"feature set {name!r}: bar_us and depth_rows must be positive, publication_lag_us not negative")
+    if any(o >= c for o, c in fs.sessions) or any(a[1] > b[0] for a, b in pairwise(fs.sessions)):
+        wrong.append(f"feature set {name!r}: sessions must be (open, close) with open < close, ascending, not overlapping")
+    if len(set(fs.features)) != len(fs.features) or not fs.features:
+        wrong.append(f"feature set {name!r}: features must be named, each once")
     return wrong
 
 

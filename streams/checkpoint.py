@@ -1,4 +1,4 @@
-"""The checkpoint: outputs confirmed → changelog confirmed → table written → offsets committed. Shell.
+"""The checkpoint: outputs confirmed → still a member → changelog confirmed → table written → offsets committed. Shell.
 
 Each stage only holds what the one before it has confirmed (docs/adr/0002). So after a crash anywhere:
 
@@ -7,6 +7,10 @@ Each stage only holds what the one before it has confirmed (docs/adr/0002). So a
 | outputs              | older state, older offsets                    | repeats them, with identical ids and bodies      |
 | changelog, table     | newer state of some symbols, older offsets    | skips those symbols' rows, repeats the others    |
 | commit               | everything                                    | nothing                                          |
+
+Before the changelog the offsets that stand already are committed once more: the broker refuses them from a worker that was
+paused so long that others have its partitions. What that one knows is old by now and must not follow what they wrote; it
+will be told of its revocation, and forgets it all.
 
 Chunks are taken whole: state and offsets are captured between two chunks, without an await in between, and
 the agent goes on with the next chunk while this one's confirmations come in.
@@ -110,11 +114,15 @@ class Checkpoint:
         }
         if not offsets:
             return False
+        standing = {tp: self._committed.get(tp, first) for tp, first in self._consumer.tracker.began().items() if tp in offsets}
         try:
             dirty = self._source.take_dirty()
             outputs = self._outbox.turn()
             await self._outbox.confirmed(outputs)
             if dirty:
+                if not await self._consumer._commit_offsets(standing):  # noqa: SLF001 - as below
+                    log.warning("no longer a member of the group: this worker's rows go to their new owners", rows_of=len(dirty))
+                    return False
                 changelog = self._outbox.send_changelog(self._table.changelog_topic, dirty)
                 await self._outbox.confirmed(changelog)
                 await asyncio.to_thread(self._table.write, dirty, changelog.offsets)

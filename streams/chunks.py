@@ -121,7 +121,10 @@ class ChunkConsumer(driver.Consumer):
                 rest = {tp: r for tp, r in records.items() if tp.topic not in self.chunk_topics}
                 chunk = self._chunk_message(mine)
         if stale:
-            await self.perform_seek()
+            try:
+                await self.perform_seek()
+            except Exception as e:  # noqa: BLE001 - partitions may be gone already; after the rebalance Faust seeks again
+                log.info("not sought during a rebalance", error=repr(e))
             return
         for tp, record in self.scheduler.iterate(rest):
             if self._interrupted(generation):

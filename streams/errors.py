@@ -7,7 +7,8 @@
     ├── LayoutError        two served models contradict each other about a feature set
     ├── StateLayoutError   a table value has another layout, or is damaged
     ├── StateFolderInUse   another worker holds the state folder
-    └── RowFileError       a file given to `trading-ml produce` cannot be read as rows
+    ├── RowFileError       a file given to `trading-ml produce` or `audit` cannot be read as rows
+    └── AuditError         `trading-ml audit` finds nothing it could try
     config.ConfigError     the settings are wrong
     models.ModelError      SpecError, RegistryError, UntrustedModel, ModelOutputError: see `models.errors`
     monitoring.MonitoringError   BadReferenceError, StateError, WarehouseError: see `monitoring.errors`
@@ -47,4 +48,8 @@ class StateFolderInUse(StreamsError):
 
 
 class RowFileError(StreamsError):
-    """A file given to `trading-ml produce` cannot be read as rows. Action: correct the line or column the message names."""
+    """A file of rows cannot be read as rows. Action: correct the line or column the message names."""
+
+
+class AuditError(StreamsError):
+    """An audit has nothing to try, so would prove nothing. Action: give it the rows and the model that belong together."""

@@ -10,7 +10,6 @@ import structlog
 from streams import metrics
 from streams.inference_log import CONTENT_TYPE
 from streams.rejections import fit, rejection_headers
-from streams.state import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,19 +43,19 @@ class InferenceHandler:
     def process(self, chunk: Chunk) -> None:
         """One chunk, whole."""
         started = time.perf_counter()
-        out = self.pipeline.step(chunk.parts, self._load)
+        out = self.pipeline.step(chunk.parts, self._load, self._scan)
         self._send(out)
         metrics.CHUNK_SECONDS.labels(GROUP).observe(time.perf_counter() - started)
         self._count(out)
 
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed windows, packed."""
-        return [(partition, symbol.encode(), pack(state)) for partition, symbol, state in self.pipeline.windows.take_dirty()]
+        return self.pipeline.take_dirty()
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Forget the windows of these partitions; whoever holds them now has them in its table."""
         for partition in partitions:
-            self.pipeline.windows.drop(partition)
+            self.pipeline.drop(partition)
 
     def swap(self, handles: Sequence[ModelHandle]) -> None:
         """Serve these versions from the next chunk on."""
@@ -65,9 +64,15 @@ class InferenceHandler:
         log.info("models in service", models=[f"{h.name}:{h.version}" for h in handles])
 
     def _load(self, partition: int, symbol: str) -> bytes | None:
+        return self._held().get(partition, symbol.encode())
+
+    def _scan(self, partition: int) -> list[tuple[str, bytes]]:
+        return [(key.decode(), value) for key, value in self._held().items(partition)]
+
+    def _held(self) -> PackedTable:
         if self._table is None:
             raise RuntimeError("no table yet: a chunk came before the consumer")
-        return self._table.get(partition, symbol.encode())
+        return self._table
 
     def _send(self, out: StepResult) -> None:
         if out.predictions:

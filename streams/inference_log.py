@@ -97,6 +97,7 @@ def decode_log(data: bytes) -> LogBatch:
     """Read an inference-log record; raises `ValueError` for bytes that are none."""
     try:
         table = pa.ipc.open_stream(data).read_all()
+        table.validate(full=True)  # damaged lengths and offsets are found here, not by whoever reads the column
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         return LogBatch(meta["model"], meta["version"], meta["role"], tuple(json.loads(meta["columns"])), table)
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, RecursionError) as e:

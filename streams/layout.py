@@ -37,8 +37,8 @@ MAX_STATE_BYTES = 7 * 1024 * 1024
 def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
     """The layout that serves all these specs; features in first-come order.
 
-    Raises `LayoutError` when two models disagree on a set's publication lag (a row has one known time), and when
-    the windows would be larger than a table value may be.
+    Raises `LayoutError` when two models disagree on a set's publication lag (a row has one known time), when the
+    windows would be larger than a table value may be, and for a feature name that JSON or the table would have to escape.
     """
     merged: dict[str, SetLayout] = {}
     for spec in specs:
@@ -54,11 +54,11 @@ def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
                 )
             more = tuple(f for f in wanted.features if f not in have.features)
             merged[name] = SetLayout(name, have.features + more, have.publication_lag_us, max(have.depth_rows, wanted.depth_rows))
-    _refuse_too_large(merged)
+    _refuse_what_cannot_be_kept(merged)
     return merged
 
 
-def _refuse_too_large(merged: Layout) -> None:
+def _refuse_what_cannot_be_kept(merged: Layout) -> None:
     size = 0
     for s in merged.values():
         if s.depth_rows > MAX_DEPTH_ROWS:
@@ -66,6 +66,11 @@ def _refuse_too_large(merged: Layout) -> None:
                 f"feature set {s.feature_set!r} asks for windows of {s.depth_rows} rows, {MAX_DEPTH_ROWS} are possible; "
                 "publish longer lags as features of a slower set"
             )
+        for f in s.features:
+            if not f.isprintable() or '"' in f or "\\" in f:
+                raise LayoutError(
+                    f"feature {f!r} of feature set {s.feature_set!r}: a name has no quotes, backslashes or control characters"
+                )
         size += s.depth_rows * 8 * (3 + len(s.features)) + sum(len(f.encode()) + 1 for f in s.features)
     if size > MAX_STATE_BYTES:
         raise LayoutError(

@@ -202,7 +202,7 @@ class FeatureDecoder:
                 where = home.get(symbol)
                 if where is None:
                     key = symbol.encode()
-                    if not 0 < len(key) <= MAX_SYMBOL_BYTES:
+                    if not 0 < len(key) <= MAX_SYMBOL_BYTES or b"\x00" in key:
                         rejected.append(_reject(part, r, "out_of_range", _SYMBOL))
                         continue
                     where = home[symbol] = (key, partition_of(key, self._partitions))
@@ -250,7 +250,7 @@ class FeatureDecoder:
 
 
 _WRONG_PARTITION = "symbol {!r} belongs on partition {}: produce with partitioner=murmur2_random and the symbol as key"
-_SYMBOL = f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8"
+_SYMBOL = f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8, without NUL"  # tables keep other things under keys with NUL
 _RANGE = f"ts_event_us and ts_known_us must lie in [0, {MAX_TS_US}), revision in [0, {MAX_REVISION}]"
 _FUTURE = "event or known time is more than {} us after the record's Kafka timestamp (setting inference.max_future)"
 

@@ -31,6 +31,7 @@ class SpanTracker:
     def __init__(self) -> None:
         self._spans: dict[Hashable, deque[Span]] = {}
         self._ready: dict[Hashable, int] = {}
+        self._began: dict[Hashable, int] = {}
 
     def add(self, partition: Hashable, *, first: int, end: int) -> Span:
         """Track offsets just delivered, which must lie after those tracked before."""
@@ -40,6 +41,7 @@ class SpanTracker:
         last = spans[-1].end if spans else self._ready.get(partition)
         if last is not None and first < last:
             raise ValueError(f"span [{first}, {end}) of {partition} begins before {last}, where the last one ended")
+        self._began.setdefault(partition, first)
         span = Span(partition, first, end)
         spans.append(span)
         return span
@@ -55,6 +57,10 @@ class SpanTracker:
         """Next offset to read by partition, as a commit wants it, for partitions with a done prefix."""
         return dict(self._ready)
 
+    def began(self) -> dict[Hashable, int]:
+        """Where reading began by partition, since the tracker was made or reset."""
+        return dict(self._began)
+
     def in_flight(self) -> int:
         """Spans delivered but not done."""
         return sum(len(s) for s in self._spans.values())
@@ -63,3 +69,4 @@ class SpanTracker:
         """Forget everything: reading starts again from the committed offsets."""
         self._spans.clear()
         self._ready.clear()
+        self._began.clear()

@@ -2,11 +2,13 @@
 
 All little-endian. One value holds every feature set of a symbol, so that it is written and recovered as one:
 
-    u8 layout = 1 | u8 sets | i64 applied offset
+    u8 layout = 2 | u8 sets | i64 applied offset | u16 waiting rows
+    per waiting row: u16 model bytes | i64 ts_event_us | u16 revision | i64 ts_known_us | i64 offset | model
     per set: u16 name bytes | u32 feature-name bytes | u16 features | u16 rows
              name | feature names joined by 0x1f | i64 key[rows] | i64 known[rows] | i64 offset[rows] | f64 values[rows, features]
 
 key = ts_event_us << 10 | revision; rows in ascending key order. Source offsets are kept for the offset cut.
+Layout 1 had no waiting rows, nor their number; it is still read.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streams.errors import StateLayoutError
+from streams.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-LAYOUT = 1
-_HEAD = struct.Struct("<BBq")
+LAYOUT = 2
+_HEADS = {1: struct.Struct("<BBq"), 2: struct.Struct("<BBqH")}
+_WAITING = struct.Struct("<HqHqq")
 _SET = struct.Struct("<HIHH")
 _SEPARATOR = "\x1f"
 
@@ -43,15 +47,19 @@ class SetState:
 
 @dataclass(frozen=True, slots=True)
 class SymbolState:
-    """One symbol's windows, and the offset of the last source row applied to them."""
+    """One symbol's windows, the offset of the last source row applied to them, and its trigger rows that wait."""
 
     applied_offset: int
     sets: Mapping[str, SetState]
+    waiting: tuple[Waiting, ...] = ()
 
 
 def pack(state: SymbolState) -> bytes:
     """The table value of a symbol's windows."""
-    parts: list[bytes] = [_HEAD.pack(LAYOUT, len(state.sets), state.applied_offset)]
+    parts: list[bytes] = [_HEADS[LAYOUT].pack(LAYOUT, len(state.sets), state.applied_offset, len(state.waiting))]
+    for w in state.waiting:
+        model = w.model.encode()
+        parts += (_WAITING.pack(len(model), w.ts_event_us, w.revision, w.ts_known_us, w.offset), model)
     for name, s in state.sets.items():
         raw_name, raw_features = name.encode(), _SEPARATOR.join(s.features).encode()
         parts += (
@@ -71,30 +79,17 @@ def unpack(data: bytes) -> SymbolState:
 
     Raises `StateLayoutError` for bytes of another layout, or bytes that are not a whole value.
     """
-    if not data or data[0] != LAYOUT:
+    head = _HEADS.get(data[0]) if data else None
+    if head is None:
         found = data[0] if data else "none"
         raise StateLayoutError(
-            f"window state has layout {found}, this release reads {LAYOUT}: run the release that wrote it, "
+            f"window state has layout {found}, this release reads {sorted(_HEADS)}: run the release that wrote it, "
             "or delete the state folder and the windows changelog to start from empty windows"
         )
     try:
-        _, sets, applied = _HEAD.unpack_from(data)
-        at = _HEAD.size
-        out: dict[str, SetState] = {}
-        for _ in range(sets):
-            n_name, n_features, features, rows = _SET.unpack_from(data, at)
-            at += _SET.size
-            name = data[at : at + n_name].decode()
-            at += n_name
-            names = tuple(data[at : at + n_features].decode().split(_SEPARATOR))
-            at += n_features
-            key, known, offset = np.frombuffer(data, "<i8", 3 * rows, at).reshape(3, rows)
-            at += 24 * rows
-            values = np.frombuffer(data, "<f8", rows * features, at).reshape(rows, features)
-            at += 8 * rows * features
-            if len(names) != features:
-                raise ValueError("feature names do not match their number")  # noqa: TRY301 - joins the handler below  # joins the handler below
-            out[name] = SetState(names, key, known, offset, values)
+        _, sets, applied, *waiting = head.unpack_from(data)
+        at, rows_waiting = _unpack_waiting(data, head.size, sum(waiting))
+        at, out = _unpack_sets(data, at, sets)
     except (struct.error, ValueError) as e:
         raise StateLayoutError(
             f"window state is damaged ({e}): delete the state folder, it is rebuilt from the windows changelog"
@@ -103,4 +98,38 @@ def unpack(data: bytes) -> SymbolState:
         raise StateLayoutError(
             f"window state has {len(data) - at} bytes too many: delete the state folder, it is rebuilt from the windows changelog"
         )
-    return SymbolState(applied, out)
+    return SymbolState(applied, out, rows_waiting)
+
+
+def any_waiting(data: bytes) -> bool:
+    """Whether a table value holds waiting rows, read off its head."""
+    return len(data) >= _HEADS[LAYOUT].size and data[0] == LAYOUT and _HEADS[LAYOUT].unpack_from(data)[3] > 0
+
+
+def _unpack_waiting(data: bytes, at: int, rows: int) -> tuple[int, tuple[Waiting, ...]]:
+    out = []
+    for _ in range(rows):
+        n_model, event, revision, known, offset = _WAITING.unpack_from(data, at)
+        at += _WAITING.size
+        out.append(Waiting(data[at : at + n_model].decode(), event, revision, known, offset))
+        at += n_model
+    return at, tuple(out)
+
+
+def _unpack_sets(data: bytes, at: int, sets: int) -> tuple[int, dict[str, SetState]]:
+    out: dict[str, SetState] = {}
+    for _ in range(sets):
+        n_name, n_features, features, rows = _SET.unpack_from(data, at)
+        at += _SET.size
+        name = data[at : at + n_name].decode()
+        at += n_name
+        names = tuple(data[at : at + n_features].decode().split(_SEPARATOR))
+        at += n_features
+        key, known, offset = np.frombuffer(data, "<i8", 3 * rows, at).reshape(3, rows)
+        at += 24 * rows
+        values = np.frombuffer(data, "<f8", rows * features, at).reshape(rows, features)
+        at += 8 * rows * features
+        if len(names) != features:
+            raise ValueError("feature names do not match their number")
+        out[name] = SetState(names, key, known, offset, values)
+    return at, out

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import MAX_TS_US
 from streams.ring import REPLAYED, SetWindows, View, sort_key
 from streams.state import SetState, SymbolState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.spec import ServingSpec
     from streams.layout import Layout
+    from streams.plan import VectorPlan
     from streams.records import FeatureBatch
+    from streams.waiting import Waiting
 
 Slots = NDArray[np.intp]
 
@@ -33,66 +33,26 @@ class Vectors:
     `missing` bool (rows, columns) is where values are NaN; a stale column is missing too. `supersedes`:
     by row, the greatest earlier revision of the trigger row seen, where there is one. `expired` bool (rows,): the
     trigger row is older than all this model's depth reaches, though windows kept it for a deeper model; None if no row is.
+    `incomplete` bool (rows,): a required column of another set found no row to read, or only a stale one.
     """
 
     values: NDArray[np.float64]
     missing: NDArray[np.bool_]
     stale: NDArray[np.bool_]
     supersedes: dict[int, int]
+    incomplete: NDArray[np.bool_]
     expired: NDArray[np.bool_] | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    feature_set: str
-    lag_us: int
-    max_age_us: int | None
-    depth_rows: int
-    columns: NDArray[np.intp]
-    features: NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class VectorPlan:
-    """A spec's columns, grouped so that columns of the same lag share one lookup."""
-
-    columns: int
-    trigger: str
-    trigger_depth: int | None  # None: windows of the trigger set are no deeper than this model asks
-    lookups: tuple[_Lookup, ...]
-
-
-def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
-    """How to build this spec's vectors from windows of this layout (which must come from `merge_specs`)."""
-    groups: dict[tuple[str, int, int | None], list[tuple[int, int]]] = {}
-    for at, c in enumerate(spec.columns):
-        bar_us = spec.feature_sets[c.feature_set].bar_us
-        lag_us, max_age_us = 0, c.max_age_us
-        if c.lag != 0:
-            if c.lag.bars is not None:
-                lag_us = c.lag.bars * bar_us
-                max_age_us = bar_us - 1 if max_age_us is None else max_age_us
-            else:
-                lag_us = c.lag.us or 0
-        place = layout[c.feature_set].features.index(c.feature)
-        groups.setdefault((c.feature_set, lag_us, max_age_us), []).append((at, place))
-    depth = spec.feature_sets[spec.trigger].depth_rows
-    return VectorPlan(
-        len(spec.columns),
-        spec.trigger,
-        depth if depth < layout[spec.trigger].depth_rows else None,
-        tuple(
-            _Lookup(
-                name,
-                min(lag_us, MAX_TS_US),  # beyond it there is nothing to find, and sort keys would overflow
-                max_age_us,
-                spec.feature_sets[name].depth_rows,
-                np.array([c for c, _ in members], dtype=np.intp),
-                np.array([f for _, f in members], dtype=np.intp),
-            )
-            for (name, lag_us, max_age_us), members in groups.items()
-        ),
-    )
+    def take(self, rows: NDArray[np.intp]) -> Vectors:
+        """The vectors of just these rows, in the order given."""
+        return Vectors(
+            self.values[rows],
+            self.missing[rows],
+            self.stale[rows],
+            {i: self.supersedes[r] for i, r in enumerate(rows.tolist()) if r in self.supersedes},
+            self.incomplete[rows],
+            None if self.expired is None else self.expired[rows],
+        )
 
 
 class LagWindows:
@@ -109,6 +69,7 @@ class LagWindows:
         self._free: list[int] = []
         self._applied = np.zeros(0, dtype=np.int64)
         self._dirty: set[int] = set()
+        self._waiting: dict[int, tuple[Waiting, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._owner) - len(self._free)
@@ -133,6 +94,8 @@ class LagWindows:
         self._owner[slot] = (partition, symbol)
         self._slot_of[symbol] = slot
         self._applied[slot] = -1 if state is None else state.applied_offset
+        if state is not None and state.waiting:
+            self._waiting[slot] = state.waiting
         for name, w in self.sets.items():
             held = None if state is None else state.sets.get(name)
             if held is None:
@@ -169,28 +132,51 @@ class LagWindows:
         return statuses
 
     def vectors(self, plan: VectorPlan, trigger: FeatureBatch) -> Vectors:
-        """Vectors for trigger rows already pushed; each row's decision time is its ts_known_us."""
+        """Vectors for trigger rows already pushed; `ts_known_us` is the decision time, `offset` the offset cut."""
         n = len(trigger.symbols)
         slots = self.slots(trigger.symbols)
         values = np.full((n, plan.columns), np.nan)
         stale = np.zeros((n, plan.columns), dtype=bool)
+        incomplete = np.zeros(n, dtype=bool)
         views: dict[str, View] = {}
         for look in plan.lookups:
             view = views.get(look.feature_set)
             if view is None:
                 view = views[look.feature_set] = View(self.sets[look.feature_set], slots, trigger.ts_known_us, trigger.offset)
-            instant = trigger.ts_event_us - look.lag_us
+            instant, max_age_us = look.instants(trigger.ts_event_us)
             place, event = view.newest_at(instant, depth_rows=look.depth_rows)
             found = view.values_at(place, look.features)
             found[event < 0] = np.nan
-            if look.max_age_us is not None:
-                old = (event >= 0) & (instant - event > look.max_age_us)
+            if look.awaited:
+                incomplete |= event < 0
+            if max_age_us is not None:
+                old = (event >= 0) & (instant - event > max_age_us)
                 if old.any():
                     found[old] = np.nan
                     stale[np.ix_(old, look.columns)] = True
+                    if look.awaited:
+                        incomplete |= old
             values[:, look.columns] = found
         supersedes = self._supersedes(plan, trigger, slots, views)
-        return Vectors(values, np.isnan(values), stale, supersedes, self._expired(plan, trigger, slots, views))
+        return Vectors(values, np.isnan(values), stale, supersedes, incomplete, self._expired(plan, trigger, slots, views))
+
+    def applied_offset(self, symbol: str) -> int:
+        """Offset of the last row applied to a resident symbol, -1 if none."""
+        return int(self._applied[self._slot_of[symbol]])
+
+    def waiting(self) -> list[tuple[int, str, tuple[Waiting, ...]]]:
+        """(partition, symbol, rows) of all resident symbols with waiting rows."""
+        return [(*owner, rows) for slot, rows in self._waiting.items() if (owner := self._owner[slot]) is not None]
+
+    def wait(self, symbol: str, rows: tuple[Waiting, ...], *, at_offset: int) -> None:
+        """These are the symbol's waiting rows as of an offset, which may be that of another symbol's row."""
+        slot = self._slot_of[symbol]
+        if rows:
+            self._waiting[slot] = rows
+        else:
+            self._waiting.pop(slot, None)
+        self._applied[slot] = max(self._applied[slot], at_offset)
+        self._dirty.add(slot)
 
     def take_dirty(self) -> list[tuple[int, str, SymbolState]]:
         """(partition, symbol, state) of every symbol changed since the last call, trimmed to the layout's depth."""
@@ -219,6 +205,7 @@ class LagWindows:
                 del self._slot_of[owner[1]]
                 self._owner[slot] = None
                 self._dirty.discard(slot)
+                self._waiting.pop(slot, None)
                 self._free.append(slot)
 
     def _state(self, slot: int) -> SymbolState:
@@ -228,7 +215,7 @@ class LagWindows:
             sets[name] = SetState(
                 self.layout[name].features, w.key[slot, p], w.known[slot, p], w.offset[slot, p], w.values[slot, p]
             )
-        return SymbolState(int(self._applied[slot]), sets)
+        return SymbolState(int(self._applied[slot]), sets, self._waiting.get(slot, ()))
 
     def _as_laid_out(self, name: str, held: SetState) -> NDArray[np.float64]:
         wanted = self.layout[name].features

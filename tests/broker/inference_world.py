@@ -387,6 +387,16 @@ class Worker:
         except OSError:
             return 0, ""
 
+    def rows(self) -> float:
+        """Records taken so far."""
+        return metric(self.get("/metrics")[1], "trading_ml_rows_total", {"group": "inference"})
+
+    def partitions(self) -> list[int]:
+        """Source partitions this worker serves; none while it is not ready."""
+        status, body = self.get("/readyz")
+        found: list[int] = json.loads(body)["partitions"] if status == 200 else []
+        return found
+
     def wait_ready(self, timeout_s: float = 40) -> None:
         wait_until(lambda: self.get("/readyz")[0] == 200, timeout_s, alive=self)
 
@@ -429,9 +439,9 @@ def all_committed(servers: str) -> Callable[[], bool]:
 
 
 def metric(text: str, name: str, labels: Mapping[str, str] | None = None) -> float:
-    """One sample of a Prometheus page."""
+    """One sample of a Prometheus page, 0 where there is none yet."""
     want = "{" + ",".join(f'{k}="{v}"' for k, v in (labels or {}).items()) + "}" if labels else ""
     for line in text.splitlines():
         if line.startswith(f"{name}{want} "):
             return float(line.rsplit(" ", 1)[1])
-    raise AssertionError(f"no {name}{want} in\n{text}")
+    return 0.0

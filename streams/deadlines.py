@@ -1,0 +1,146 @@
+"""Settles the trigger rows that wait: which of them a piece of a chunk completes or times out, and at which offset. Core.
+
+`waiting` says what ends a wait. Here every (waiting row, offset that may end its wait) of a piece becomes a row of one
+vectorised look at the windows, and the first that qualifies counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from streams.records import FeatureBatch
+from streams.waiting import Ticks, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from streams.served import Served, StepResult
+    from streams.windows import LagWindows, Vectors
+
+
+class _Wait(NamedTuple):
+    partition: int
+    symbol: str
+    row: Waiting
+    from_offset: int  # the first offset that may end the wait and has not been looked at before
+
+
+class _Look(NamedTuple):
+    wait: _Wait
+    offset: int
+    decision_us: int
+    timed_out: bool
+
+
+class Deadlines:
+    """The waits of one piece: those from before, and those its own trigger rows begin."""
+
+    def __init__(self, windows: LagWindows, served: Sequence[Served]) -> None:
+        self._windows = windows
+        self._served: Mapping[str, Served] = {s.handle.name: s for s in served}
+        self._waits = [
+            _Wait(partition, symbol, row, windows.applied_offset(symbol) + 1)
+            for partition, symbol, rows in windows.waiting()
+            for row in rows
+        ]
+        self._arrivals: dict[str, list[tuple[str, int, int]]] = {}
+
+    def take(self, served: Served, rows: FeatureBatch, vectors: Vectors) -> NDArray[np.bool_]:
+        """Which trigger rows begin to wait, bool (rows,)."""
+        if served.handle.spec.deadline_us == 0 or not vectors.incomplete.any():
+            return np.zeros(len(rows.symbols), dtype=bool)
+        waits = vectors.incomplete if vectors.expired is None else vectors.incomplete & ~vectors.expired
+        for i in np.flatnonzero(waits).tolist():
+            row = Waiting(
+                served.handle.name,
+                int(rows.ts_event_us[i]),
+                int(rows.revision[i]),
+                int(rows.ts_known_us[i]),
+                int(rows.offset[i]),
+            )
+            self._waits.append(_Wait(int(rows.partition[i]), rows.symbols[i], row, row.offset))
+        return waits
+
+    def settle(self, placed: Sequence[FeatureBatch], ticks: Mapping[int, Ticks], topic: str, out: StepResult) -> None:
+        """End the waits that end in this piece, with a record each; the others wait on in their symbol's state.
+
+        `placed`: the piece's rows that found a place in a window; `ticks`: stream time at each row of the piece.
+        """
+        if not self._waits:
+            return
+        self._arrivals = _arrivals(placed, {w.symbol for w in self._waits})
+        settled: dict[_Wait, int] = {}
+        for name, served in self._served.items():
+            looks = [look for w in self._waits if w.row.model == name for look in self._looks(w, served, ticks)]
+            if looks:
+                settled |= self._decide(served, looks, topic, out)
+        self._remember(settled)
+
+    def _looks(self, wait: _Wait, served: Served, ticks: Mapping[int, Ticks]) -> Iterable[_Look]:
+        deadline_us = wait.row.ts_known_us + served.handle.spec.deadline_us
+        tick = ticks.get(wait.partition)
+        ends = None if tick is None else tick.reaches(deadline_us, from_offset=wait.from_offset)
+        for feature_set, offset, known_us in self._arrivals.get(wait.symbol, ()):
+            if offset < wait.from_offset or offset <= wait.row.offset or feature_set == served.plan.trigger:
+                continue
+            if ends is not None and offset >= ends:
+                break
+            yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
+        if ends is not None:
+            yield _Look(wait, ends, deadline_us, timed_out=True)
+
+    def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> dict[_Wait, int]:
+        looks.sort(key=lambda look: (look.wait.partition, look.wait.row.offset, look.wait.row.model, look.offset))
+        vectors = self._windows.vectors(served.plan, _rows(looks, topic, at_cut=True))
+        first: dict[_Wait, int] = {}
+        for i, (look, incomplete) in enumerate(zip(looks, vectors.incomplete.tolist(), strict=True)):
+            if (look.timed_out or not incomplete) and look.wait not in first:
+                first[look.wait] = i
+        if first:
+            chosen = list(first.values())
+            served.predict(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)), out)
+            out.counts["waited"] += len(chosen)
+            out.counts["timed_out"] += sum(looks[i].timed_out for i in chosen)
+        return {wait: looks[i].offset for wait, i in first.items()}
+
+    def _remember(self, settled: Mapping[_Wait, int]) -> None:
+        left: dict[str, list[Waiting]] = {w.symbol: [] for w in self._waits}
+        at: dict[str, int] = dict.fromkeys(left, -1)
+        for w in self._waits:
+            if w in settled:
+                at[w.symbol] = max(at[w.symbol], settled[w])
+            else:
+                left[w.symbol].append(w.row)
+        for symbol, rows in left.items():
+            self._windows.wait(symbol, tuple(rows), at_offset=at[symbol])
+
+
+def _arrivals(placed: Iterable[FeatureBatch], symbols: set[str]) -> dict[str, list[tuple[str, int, int]]]:
+    """By symbol: (feature set, offset, known time) of its rows, offsets ascending."""
+    out: dict[str, list[tuple[str, int, int]]] = {}
+    for b in placed:
+        for symbol, offset, known in zip(b.symbols, b.offset.tolist(), b.ts_known_us.tolist(), strict=True):
+            if symbol in symbols:
+                out.setdefault(symbol, []).append((b.feature_set, offset, known))
+    for rows in out.values():
+        rows.sort(key=lambda r: r[1])
+    return out
+
+
+def _rows(looks: Sequence[_Look], topic: str, *, at_cut: bool) -> FeatureBatch:
+    """The trigger rows as they are looked at: decided at each look's time, and either cut at its offset or at their own."""
+    n = len(looks)
+    column = {
+        "seq": [0] * n,
+        "partition": [k.wait.partition for k in looks],
+        "ts_event_us": [k.wait.row.ts_event_us for k in looks],
+        "ts_known_us": [k.decision_us for k in looks],
+        "revision": [k.wait.row.revision for k in looks],
+        "offset": [k.offset if at_cut else k.wait.row.offset for k in looks],
+    }
+    arrays = {name: np.array(values, dtype=np.int64) for name, values in column.items()}
+    return FeatureBatch("", topic, [k.wait.symbol for k in looks], values=np.empty((n, 0)), **arrays)

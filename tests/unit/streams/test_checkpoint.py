@@ -1,0 +1,205 @@
+"""The order in which a checkpoint makes things durable, and that nothing follows a stage that failed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from streams.checkpoint import Checkpoint, TableRecord
+from streams.errors import DeliveryError
+from streams.spans import SpanTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DIRTY: list[TableRecord] = [(0, b"A", b"1"), (1, b"B", b"2")]
+WHOLE = ["dirty", "turn", "outputs", "commit 0", "changelog", "changelog confirmed", "table", "commit 10"]
+
+
+class World:
+    """Consumer, outbox, state and table at once; writes down what is asked of it, and fails at one stage."""
+
+    changelog_topic = "log"
+
+    def __init__(self, *, fail: str | None = None, dirty: Sequence[TableRecord] = DIRTY) -> None:
+        self.tracker = SpanTracker()
+        self.did: list[str] = []
+        self.fail = fail
+        self.dirty = list(dirty)
+        self.member = True
+        self.gate: asyncio.Event | None = None
+        self.failures: list[BaseException] = []
+        self.now = 0.0
+
+    def checkpoint(self) -> Checkpoint:
+        me: Any = self
+        return Checkpoint(me, me, me, me, clock=self.clock, on_failure=self.failures.append)
+
+    def clock(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def _stage(self, name: str) -> None:
+        self.did.append(name)
+        if self.fail == name:
+            raise DeliveryError(f"{name} failed")
+
+    def take_dirty(self) -> list[TableRecord]:
+        self._stage("dirty")
+        taken, self.dirty = self.dirty, []
+        return taken
+
+    def turn(self) -> Epoch:
+        self._stage("turn")
+        return Epoch("outputs")
+
+    def send_changelog(self, topic: str, records: Sequence[TableRecord]) -> Epoch:
+        assert topic == "log"
+        assert records
+        self._stage("changelog")
+        return Epoch("changelog confirmed")
+
+    async def confirmed(self, epoch: Epoch) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        self._stage(epoch.name)
+
+    def write(self, records: Sequence[TableRecord], offsets: Mapping[tuple[str, int], int]) -> None:
+        assert (list(records), offsets) == (DIRTY, {("log", 0): 7})
+        self._stage("table")
+
+    async def _commit_offsets(self, offsets: Mapping[Any, int]) -> bool:
+        await asyncio.sleep(0)
+        self._stage("commit " + " ".join(str(o) for o in offsets.values()))
+        return self.member
+
+
+class Epoch:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.offsets = {("log", 0): 7}
+
+
+def chunk(world: World, first: int, end: int, *, partition: str = "p", done: bool = True) -> None:
+    span = world.tracker.add(partition, first=first, end=end)
+    if done:
+        world.tracker.finish(span)
+
+
+async def test_each_stage_follows_the_confirmation_of_the_one_before() -> None:
+    world = World()
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    assert await checkpoint.run()
+    assert world.did == WHOLE
+    assert (checkpoint.stats.checkpoints, checkpoint.stats.table_records, checkpoint.stats.last_duration_s) == (1, 2, 1.0)
+
+
+async def test_nothing_finished_nothing_done() -> None:
+    world = World()
+    chunk(world, 0, 10, done=False)
+    assert not await world.checkpoint().run()
+    assert world.did == []
+
+
+async def test_what_is_committed_is_not_committed_again() -> None:
+    world = World()
+    chunk(world, 5, 10)
+    checkpoint = world.checkpoint()
+    await checkpoint.run()
+    world.did.clear()
+    assert not await checkpoint.run()
+    assert world.did == []
+    chunk(world, 10, 12)
+    world.dirty = list(DIRTY)
+    await checkpoint.run()
+    assert [d for d in world.did if d.startswith("commit")] == ["commit 10", "commit 12"]  # the first asks whether we are a member
+    checkpoint.forget()
+    assert await checkpoint.run()
+
+
+async def test_rows_that_changed_no_state_need_no_changelog() -> None:
+    world = World(dirty=[])
+    chunk(world, 0, 10)
+    assert await world.checkpoint().run()
+    assert world.did == ["dirty", "turn", "outputs", "commit 10"]
+
+
+@pytest.mark.parametrize("stage", WHOLE)
+async def test_a_failing_stage_is_told_and_nothing_comes_after_it(stage: str) -> None:
+    world = World(fail=stage)
+    chunk(world, 0, 10)
+    with pytest.raises(DeliveryError, match=f"{stage} failed"):
+        await world.checkpoint().run()
+    assert world.did == WHOLE[: WHOLE.index(stage) + 1]
+    assert [str(e) for e in world.failures] == [f"{stage} failed"]
+
+
+async def test_a_worker_whose_partitions_went_to_others_writes_no_state() -> None:
+    world = World()
+    world.member = False
+    chunk(world, 0, 10)
+    assert not await world.checkpoint().run()
+    assert world.did == ["dirty", "turn", "outputs", "commit 0"]
+    assert world.failures == []
+
+
+async def test_offsets_state_and_outputs_all_end_at_the_same_chunk() -> None:
+    world = World()
+    world.gate = asyncio.Event()
+    chunk(world, 0, 10)
+    running = asyncio.create_task(world.checkpoint().run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert world.did == ["dirty", "turn"]
+    chunk(world, 10, 99)  # the agent goes on meanwhile
+    world.gate.set()
+    assert await running
+    assert world.did == WHOLE
+
+
+async def test_a_checkpoint_goes_through_when_its_caller_is_cancelled() -> None:
+    world = World()
+    world.gate = asyncio.Event()
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    caller = asyncio.create_task(checkpoint.run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    world.gate.set()
+    assert not await checkpoint.run()  # waits for the one under way, after which nothing is left to do
+    assert world.did == WHOLE
+
+
+async def test_checkpoints_run_one_at_a_time_however_many_ask() -> None:
+    world = World()
+    world.gate = asyncio.Event()
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    askers = [asyncio.create_task(checkpoint.run()) for _ in range(4)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    chunk(world, 10, 20)
+    world.dirty = list(DIRTY)
+    world.gate.set()
+    assert sorted(await asyncio.gather(*askers)) == [False, False, True, True]
+    second = [*WHOLE[:3], "commit 10", *WHOLE[4:7], "commit 20"]
+    assert world.did == WHOLE + second  # never interleaved: the second begins where the first has ended
+
+
+async def test_those_who_wait_for_a_failing_checkpoint_fail_with_it() -> None:
+    world = World(fail="outputs")
+    world.gate = asyncio.Event()
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    askers = [asyncio.create_task(checkpoint.run()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    world.gate.set()
+    assert [type(e) for e in await asyncio.gather(*askers, return_exceptions=True)] == [DeliveryError] * 2
+    assert len(world.failures) == 1

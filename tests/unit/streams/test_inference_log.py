@@ -1,0 +1,80 @@
+"""The inference log's Arrow (its golden schema is in test_schemas_produced.py): back and forth, and a ValueError for whatever is not one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.inference_log import COLUMNS, decode_log, encode_log, log_batch, log_schema
+
+SCHEMA = log_schema(model="m", version="1", role="champion", columns=["a", "b ü"])
+
+
+def data(rows: int, **changes: Any) -> dict[str, Any]:
+    text = {"prediction_id", "symbol", "vector_hash", "spec_digest", "source_topic"}
+    given: dict[str, Any] = {n: [f"{n}{i}" for i in range(rows)] if n in text else np.arange(rows) for n in COLUMNS}
+    return given | {"abstained": np.zeros(rows, dtype=bool), "reason": [None] * rows} | changes
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_what_was_encoded_comes_back(rows: int) -> None:
+    vectors = np.arange(2.0 * rows).reshape(rows, 2)
+    vectors[: rows // 2, 1] = np.nan
+    log = decode_log(encode_log(log_batch(SCHEMA, data(rows, level=0.9, source_topic="f"), vectors)))
+    assert (log.model, log.version, log.role, log.columns) == ("m", "1", "champion", ("a", "b ü"))
+    assert log.table.schema.equals(SCHEMA, check_metadata=True)
+    assert log.vectors().tobytes() == vectors.tobytes()
+    assert log.table["level"].to_pylist() == [0.9] * rows
+    assert log.table["source_topic"].to_pylist() == ["f"] * rows
+    assert log.table["ts_event_us"].to_pylist() == list(range(rows))
+
+
+def test_a_slice_is_encoded_alone() -> None:
+    batch = log_batch(SCHEMA, data(10), np.arange(20.0).reshape(10, 2))
+    part = encode_log(batch.slice(3, 2))
+    assert decode_log(part).vectors().tolist() == [[6.0, 7.0], [8.0, 9.0]]
+    assert decode_log(part).table["symbol"].to_pylist() == ["symbol3", "symbol4"]
+
+
+def _with(**metadata: str | None) -> bytes:
+    given = {"model": "m", "version": "1", "role": "champion", "columns": '["a"]'} | metadata
+    schema = pa.schema([pa.field("x", pa.int64())], {k: v for k, v in given.items() if v is not None})
+    return encode_log(pa.record_batch([pa.array([1])], schema=schema))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x00" * 64,
+        b"{}",
+        _with(model=None),
+        _with(columns=None),
+        _with(columns="no json"),
+        _with(columns="5"),
+        _with(columns="null"),
+        _with(columns="[" * 100_000),
+        encode_log(pa.record_batch([pa.array([1])], names=["x"])),
+    ],
+)
+def test_what_is_no_log_is_a_value_error(value: bytes) -> None:
+    with pytest.raises(ValueError, match="not an inference-log record"):
+        decode_log(value)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_damage_is_a_value_error_or_a_table(draw: st.DataObject) -> None:
+    value = bytearray(encode_log(log_batch(SCHEMA, data(3), np.zeros((3, 2)))))
+    for _ in range(draw.draw(st.integers(1, 3))):
+        value[draw.draw(st.integers(0, len(value) - 1))] = draw.draw(st.integers(0, 255))
+    cut = draw.draw(st.integers(0, len(value)))
+    try:
+        decode_log(bytes(value[:cut] if draw.draw(st.booleans()) else value))
+    except ValueError as e:
+        assert "not an inference-log record" in str(e)  # noqa: PT017 - it need not be raised
