@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import random
@@ -183,6 +184,11 @@ def _execute(group: Group, name: str, settings: Settings) -> None:
             timer.start()
             super()._schedule_shutdown(signal)
 
+    group.outbox.connect()
+    # What is loaded by now stays: models, MLflow and pandas' heap need not be walked again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     web = WebServer(group, name, host=settings.web.host, port=settings.web.port)
     worker = Worker(group.app, web, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.spinner = None  # it moves the terminal's cursor, even into a log file

@@ -18,6 +18,8 @@ import functools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,31 +91,29 @@ def audit(
     vectorize: Vectorizer,
     spec: ServingSpec,
     *,
-    publication_lag_us: Mapping[str, int],
+    lags_us: Mapping[str, int],
     samples: int,
     seed: int,
 ) -> AuditReport:
     """Sample predictions of these rows (in the order of the log) and look for values from the future.
 
-    `publication_lag_us`: the true lag of the feature sets it names; the spec's own stands for the others. Raises
-    `AuditError` when there is nothing to try, or when no column moves with anything.
+    `lags_us`: the true publication lag of each feature set the spec reads. Raises `AuditError` when there is nothing to
+    try, or when no column moves with anything.
     """
-    lags = {name: s.publication_lag_us for name, s in spec.feature_sets.items()} | dict(publication_lag_us)
     rng = np.random.default_rng(seed)
     report = AuditReport(tuple(c.name for c in spec.columns))
-    rows = [row for row in rows if row.feature_set in lags]
-    chosen = _sample(rows, spec.trigger, lags, samples, rng)
+    rows = [row for row in rows if row.feature_set in lags_us]
+    chosen = _sample(rows, spec.trigger, lags_us, samples, rng)
     if not chosen:
         raise AuditError(f"no row is of the feature set {spec.trigger!r}, which triggers the predictions of {spec.model!r}")
-    by_symbol: dict[str, list[Row]] = {row.symbol: [] for row in chosen}
+    own: dict[str, list[Row]] = {row.symbol: [] for row in chosen}
     for row in rows:
-        if row.symbol in by_symbol:
-            by_symbol[row.symbol].append(row)
-    for symbol, own in by_symbol.items():
-        subject = _Symbol(own, vectorize, spec, lags, rng)
-        for row in chosen:
-            if row.symbol == symbol:
-                subject.examine(row, report)
+        if row.symbol in own:
+            own[row.symbol].append(row)
+    for symbol, triggers in groupby(sorted(chosen, key=attrgetter("symbol")), key=attrgetter("symbol")):
+        subject = _Symbol(own[symbol], vectorize, spec, lags_us, rng)
+        for row in triggers:
+            subject.examine(row, report)
     if report.predictions == 0:
         raise AuditError(f"none of the {len(chosen)} rows sampled gave a prediction; send them and read why they are rejected")
     if len(report.blind) == len(report.columns):
@@ -124,6 +124,11 @@ def audit(
 def known_us(row: Row, lags_us: Mapping[str, int]) -> int:
     """When the row was truly known, given the true publication lag of its feature set."""
     return row.ts_event_us + lags_us[row.feature_set] if row.ts_known_us is None else row.ts_known_us
+
+
+def backfilled(rows: Sequence[Row], lags_us: Mapping[str, int]) -> list[Row]:
+    """The rows by event time, as a backfill would send them; of those of one instant the last known first, to tempt."""
+    return sorted(rows, key=lambda row: (row.ts_event_us, -known_us(row, lags_us)))
 
 
 def _sample(rows: Sequence[Row], trigger: str, lags_us: Mapping[str, int], samples: int, rng: np.random.Generator) -> list[Row]:

@@ -26,7 +26,6 @@ class _Wait(NamedTuple):
     partition: int
     symbol: str
     row: Waiting
-    from_offset: int  # the first offset that may end the wait and has not been looked at before
 
 
 class _Look(NamedTuple):
@@ -42,11 +41,7 @@ class Deadlines:
     def __init__(self, windows: LagWindows, served: Sequence[Served]) -> None:
         self._windows = windows
         self._served: Mapping[str, Served] = {s.handle.name: s for s in served}
-        self._waits = [
-            _Wait(partition, symbol, row, windows.applied_offset(symbol) + 1)
-            for partition, symbol, rows in windows.waiting()
-            for row in rows
-        ]
+        self._waits = [_Wait(partition, symbol, row) for partition, symbol, rows in windows.waiting() for row in rows]
         self._arrivals: dict[str, list[tuple[str, int, int]]] = {}
 
     def take(self, served: Served, rows: FeatureBatch, vectors: Vectors) -> NDArray[np.bool_]:
@@ -62,7 +57,7 @@ class Deadlines:
                 int(rows.ts_known_us[i]),
                 int(rows.offset[i]),
             )
-            self._waits.append(_Wait(int(rows.partition[i]), rows.symbols[i], row, row.offset))
+            self._waits.append(_Wait(int(rows.partition[i]), rows.symbols[i], row))
         return waits
 
     def settle(self, placed: Sequence[FeatureBatch], ticks: Mapping[int, Ticks], topic: str, out: StepResult) -> None:
@@ -73,7 +68,7 @@ class Deadlines:
         if not self._waits:
             return
         self._arrivals = _arrivals(placed, {w.symbol for w in self._waits})
-        settled: dict[_Wait, int] = {}
+        settled: set[_Wait] = set()
         for name, served in self._served.items():
             looks = [look for w in self._waits if w.row.model == name for look in self._looks(w, served, ticks)]
             if looks:
@@ -83,17 +78,14 @@ class Deadlines:
     def _looks(self, wait: _Wait, served: Served, ticks: Mapping[int, Ticks]) -> Iterable[_Look]:
         deadline_us = wait.row.ts_known_us + served.handle.spec.deadline_us
         tick = ticks.get(wait.partition)
-        ends = None if tick is None else tick.reaches(deadline_us, from_offset=wait.from_offset)
+        ends = None if tick is None else tick.reaches(deadline_us, from_offset=wait.row.offset)
         for feature_set, offset, known_us in self._arrivals.get(wait.symbol, ()):
-            if offset < wait.from_offset or offset <= wait.row.offset or feature_set == served.plan.trigger:
-                continue
-            if ends is not None and offset >= ends:
-                break
-            yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
+            if offset > wait.row.offset and feature_set != served.plan.trigger and (ends is None or offset < ends):
+                yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
         if ends is not None:
             yield _Look(wait, ends, deadline_us, timed_out=True)
 
-    def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> dict[_Wait, int]:
+    def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> set[_Wait]:
         looks.sort(key=lambda look: (look.wait.partition, look.wait.row.offset, look.wait.row.model, look.offset))
         vectors = self._windows.vectors(served.plan, _rows(looks, topic, at_cut=True))
         first: dict[_Wait, int] = {}
@@ -105,18 +97,15 @@ class Deadlines:
             served.predict(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)), out)
             out.counts["waited"] += len(chosen)
             out.counts["timed_out"] += sum(looks[i].timed_out for i in chosen)
-        return {wait: looks[i].offset for wait, i in first.items()}
+        return set(first)
 
-    def _remember(self, settled: Mapping[_Wait, int]) -> None:
+    def _remember(self, settled: set[_Wait]) -> None:
         left: dict[str, list[Waiting]] = {w.symbol: [] for w in self._waits}
-        at: dict[str, int] = dict.fromkeys(left, -1)
         for w in self._waits:
-            if w in settled:
-                at[w.symbol] = max(at[w.symbol], settled[w])
-            else:
+            if w not in settled:
                 left[w.symbol].append(w.row)
         for symbol, rows in left.items():
-            self._windows.wait(symbol, tuple(rows), at_offset=at[symbol])
+            self._windows.wait(symbol, tuple(rows))
 
 
 def _arrivals(placed: Iterable[FeatureBatch], symbols: set[str]) -> dict[str, list[tuple[str, int, int]]]:

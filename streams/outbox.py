@@ -8,10 +8,11 @@ and the worker leaves with a loud exit, to start again from the last checkpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.errors import DeliveryError
 
@@ -53,17 +54,29 @@ class Outbox:
         self._epoch = Epoch()
         self._failure: str | None = None
 
+    def connect(self, timeout_s: float = 10.0) -> None:
+        """Reach a broker now, so that the first record does not wait for the idempotent producer's id."""
+        with contextlib.suppress(KafkaException):  # a broker that is away is waited for where it matters, at a checkpoint
+            self._producer.list_topics(timeout=timeout_s)
+
     def __len__(self) -> int:
         """Records not yet confirmed."""
         return len(self._producer)
 
     def send_many(self, topic: str, records: Iterable[tuple[int, bytes | None, bytes]]) -> None:
         """Send (partition, key, value) records of one topic."""
+        # One call a partition: `produce_batch` does not read a message's own "partition", whatever its docs say.
+        by_partition: dict[int, list[dict[str, Any]]] = {}
+        for p, k, v in records:
+            by_partition.setdefault(p, []).append({"key": k, "value": v})
+        for partition, messages in by_partition.items():
+            self._epoch.sent += len(messages)
+            self._send_batch(topic, partition, messages)
+
+    def _send_batch(self, topic: str, partition: int, messages: list[dict[str, Any]]) -> None:
         report = self._epoch.delivered
-        messages: list[dict[str, Any]] = [{"partition": p, "key": k, "value": v} for p, k, v in records]
-        self._epoch.sent += len(messages)
         while messages:
-            self._producer.produce_batch(topic, messages, on_delivery=report)
+            self._producer.produce_batch(topic, messages, partition=partition, on_delivery=report)
             again = []
             for m in messages:
                 error = m.pop("_error", None)

@@ -28,7 +28,7 @@ class Lookup:
     max_age_us: int | None
     depth_rows: int
     columns: NDArray[np.intp]
-    features: NDArray[np.intp]
+    features: NDArray[np.intp] | None  # None: all of the set, in order
     awaited: bool  # a required column of another set than the trigger's is among them
 
     def instants(self, ts_event_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64] | int | None]:
@@ -71,9 +71,13 @@ def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
                 max_age_us,
                 spec.feature_sets[name].depth_rows,
                 np.array([c for c, _ in members], dtype=np.intp),
-                np.array([f for _, f in members], dtype=np.intp),
+                _places([f for _, f in members], len(layout[name].features)),
                 name != spec.trigger and any(spec.columns[c].required for c, _ in members),
             )
             for (name, lag_us, bars, max_age_us), members in groups.items()
         ),
     )
+
+
+def _places(features: list[int], of: int) -> NDArray[np.intp] | None:
+    return None if features == list(range(of)) else np.array(features, dtype=np.intp)

@@ -189,10 +189,12 @@ class View:
         count: NDArray[np.intp] = (self._seen > key[:, None]).sum(axis=1)
         return count
 
-    def values_at(self, place: NDArray[np.intp], features: NDArray[np.intp]) -> F64:
-        """Values of these features in the rows at these places: float64 (rows, features)."""
-        picked: F64 = self._windows.values[self._slots[:, None], place[:, None], features]
-        return picked
+    def values_at(self, place: NDArray[np.intp], features: NDArray[np.intp] | None) -> F64:
+        """Values of these features (None: all, in order) in the rows at these places: float64 (rows, features)."""
+        w = self._windows
+        flat = w.values.reshape(-1, w.features)
+        picked: F64 = flat.take(self._slots * w.capacity + place, axis=0)
+        return picked if features is None else picked[:, features]
 
     def revision_before(self, ts_event_us: int, revision: int, row: int) -> int | None:
         """The greatest seen revision of an event time below `revision`, for one row of the view."""

@@ -163,6 +163,8 @@ def _completeness(vectors: Vectors, required: NDArray[np.bool_]) -> NDArray[np.f
 
 def _names(mask: NDArray[np.bool_], names: Sequence[str]) -> dict[int, list[str]]:
     """By row with any, the names of its marked columns."""
+    if not mask.any():
+        return {}
     out: dict[int, list[str]] = {}
     for row, column in zip(*(x.tolist() for x in np.nonzero(mask)), strict=True):
         out.setdefault(row, []).append(names[column])

@@ -160,22 +160,19 @@ class LagWindows:
         supersedes = self._supersedes(plan, trigger, slots, views)
         return Vectors(values, np.isnan(values), stale, supersedes, incomplete, self._expired(plan, trigger, slots, views))
 
-    def applied_offset(self, symbol: str) -> int:
-        """Offset of the last row applied to a resident symbol, -1 if none."""
-        return int(self._applied[self._slot_of[symbol]])
-
     def waiting(self) -> list[tuple[int, str, tuple[Waiting, ...]]]:
         """(partition, symbol, rows) of all resident symbols with waiting rows."""
         return [(*owner, rows) for slot, rows in self._waiting.items() if (owner := self._owner[slot]) is not None]
 
-    def wait(self, symbol: str, rows: tuple[Waiting, ...], *, at_offset: int) -> None:
-        """These are the symbol's waiting rows as of an offset, which may be that of another symbol's row."""
+    def wait(self, symbol: str, rows: tuple[Waiting, ...]) -> None:
+        """These are the symbol's waiting rows from now on."""
         slot = self._slot_of[symbol]
+        if self._waiting.get(slot, ()) == rows:
+            return
         if rows:
             self._waiting[slot] = rows
         else:
-            self._waiting.pop(slot, None)
-        self._applied[slot] = max(self._applied[slot], at_offset)
+            del self._waiting[slot]
         self._dirty.add(slot)
 
     def take_dirty(self) -> list[tuple[int, str, SymbolState]]:

@@ -56,19 +56,21 @@ def leaks(
     if (model is not None and spec is not None) or (model is None and spec is None and not demo):
         raise typer.BadParameter("give either --model NAME or --spec FILE")
     with plain_errors():
-        from streams.audit import audit
+        from streams.audit import audit, backfilled
         from streams.offline import through_pipeline
 
         name, version, wanted = _wanted(model, alias, spec)
-        lags = dict(_lag(text, wanted) for text in publication_lag or ())
+        stated = dict(_lag(text, wanted) for text in publication_lag or ())
+        lags_us = {n: s.publication_lag_us for n, s in wanted.feature_sets.items()} | stated
         given = _demo_rows() if rows is None else _file_rows(rows, feature_set)
-        orders = {"as they stand": given, "by event time": sorted(given, key=lambda row: row.ts_event_us)}
+        known = _known_times(given, wanted, stated)
+        given = [row for row in given if row.feature_set in lags_us]
+        orders = {"as they stand": given, "by event time": backfilled(given, lags_us)}
         vectorize = through_pipeline(wanted, version=version)
         reports = {
-            order: audit(some, vectorize, wanted, publication_lag_us=lags, samples=(samples + 1) // 2, seed=seed)
+            order: audit(some, vectorize, wanted, lags_us=lags_us, samples=(samples + 1) // 2, seed=seed)
             for order, some in orders.items()
         }
-        known = _known_times(given, wanted, lags)
         typer.echo(_as_json(name, known, reports) if as_json else _as_table(name, known, reports))
     if any(report.leaks for report in reports.values()):
         raise typer.Exit(FAILED)

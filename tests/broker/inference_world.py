@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 COMMAND = ("streams.cli", "worker", "inference")
+LIGHT = ("tests.broker.light_worker",)
+"""The same worker with a model at hand: it starts without MLflow, which takes seconds to import."""
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 MODEL = "m"
@@ -358,7 +360,7 @@ class Worker:
         changes = {
             "KAFKA__BOOTSTRAP_SERVERS": servers,
             "KAFKA__PARTITIONS": str(PARTITIONS),
-            "KAFKA__SESSION_TIMEOUT": "3s",
+            "KAFKA__SESSION_TIMEOUT": "2s",
             "MODELS": json.dumps([{"name": MODEL}]),
             "STORAGE__STATE_DIR": str(self.state),
             "STORAGE__CACHE_DIR": str(folder / "cache"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.handle import ModelHandle
@@ -216,3 +216,56 @@ def test_a_replay_over_newer_state_skips_or_repeats_identically(
     second = Pipeline([handle_of(spec)], partitions=PARTITIONS, max_future_us=10**15, slack_rows=4)
     feed(second, rows[committed:])
     assert {v for _, _, v in sent} == {v for _, _, v in straight.predictions}
+
+
+@st.composite
+def one_partition(draw: st.DrawFn) -> list[Row]:
+    """Rows of a few symbols of one partition, time going on, the slow set often late or absent: many waits."""
+    now, rows = 0, []
+    for offset in range(draw(st.integers(4, 30))):
+        now += draw(st.sampled_from([0, 1, 3, 8, 20]))
+        name = draw(st.sampled_from(["bars", "bars", "bars", "slow"]))
+        event = now - draw(st.sampled_from([0, 0, 2, 9]))
+        values = dict.fromkeys(SETS[name], float(offset))
+        rows.append(Row(offset, draw(st.sampled_from(["A", "B", "C"])), name, max(event, 0), now, 0, values))
+    return rows
+
+
+def bar(offset: int, symbol: str, known: int) -> Row:
+    return Row(offset, symbol, "bars", known, known, 0, {"x": 1.0, "y": 1.0})
+
+
+# Time had passed A's deadline when the crash came, and was written; that A's slow row came first must still count.
+TIME_AHEAD = [bar(0, "A", 10), bar(1, "B", 11), bar(2, "A", 20), Row(3, "A", "slow", 20, 22, 0, {"z": 5.0}), bar(4, "B", 60)]
+
+
+@settings(max_examples=300)
+@example(TIME_AHEAD, 2, 5, {2}, 15)
+@given(one_partition(), st.integers(0, 30), st.integers(0, 30), st.sets(st.integers(0, 3)), st.sampled_from([3, 15]))
+def test_waits_end_at_the_same_row_after_a_crash(
+    rows: list[Row], committed: int, crashed: int, written: set[int], deadline_us: int
+) -> None:
+    committed, crashed = sorted((min(committed, len(rows)), min(crashed, len(rows))))
+    handle = handle_of(msgspec.structs.replace(SPEC, deadline_us=deadline_us))
+    table: dict[tuple[int, str], bytes] = {}
+
+    def worker() -> Pipeline:
+        return Pipeline([handle], partitions=1, max_future_us=10**15, slack_rows=4)
+
+    def feed(pipeline: Pipeline, some: list[Row]) -> list[bytes]:
+        parts = [PartitionRecords("f", 0, [wire(r) for r in some])] if some else []
+        return [value for _, _, value in pipeline.step(parts, *reader_of(table)).predictions]
+
+    straight = worker()
+    expected = [value for row in rows for value in feed(straight, [row])]
+    first = worker()
+    sent = feed(first, rows[:committed])
+    table.update({(p, k.decode()): v for p, k, v in first.take_dirty()})
+    sent += feed(first, rows[committed:crashed])
+    table.update({(p, k.decode()): v for i, (p, k, v) in enumerate(first.take_dirty()) if i in written})
+    sent += feed(worker(), rows[committed:])
+    assert set(sent) == set(expected)
+    oracle = Oracle(handle.spec, {n: f.depth_rows for n, f in SPEC.feature_sets.items()})
+    for row in rows:
+        oracle.read(row)
+    assert len(expected) == len(oracle.answers)

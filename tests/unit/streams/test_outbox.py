@@ -52,7 +52,7 @@ class FakeProducer:
         record = {"topic": topic, "value": value, "key": key, "partition": partition, "headers": headers}
         self.queue.append((record, on_delivery))
 
-    def produce_batch(self, topic: str, messages: list[dict[str, Any]], *, on_delivery: Report) -> int:
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], *, partition: int, on_delivery: Report) -> int:
         taken = 0
         for m in messages:
             if self.refuse is not None:
@@ -60,7 +60,7 @@ class FakeProducer:
             elif len(self.queue) >= self.room:
                 m["_error"] = KafkaError(KafkaError._QUEUE_FULL)
             else:
-                self.queue.append(({"topic": topic, **m}, on_delivery))
+                self.queue.append(({"topic": topic, "partition": partition, **m}, on_delivery))
                 taken += 1
         return taken
 
