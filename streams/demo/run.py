@@ -117,9 +117,7 @@ def _stream(run: _Run, processes: Processes, settings: Settings, console: Consol
     taken = handlers(topics, run.ledger, run.signals)
     reader = Reader(kafka.bootstrap_servers, taken, partitions=kafka.partitions, on_gap=run.ledger.fault)
     log = Follower(kafka.monitor_group, topics.inference_log, _LOGS_PER_PARTITION)
-    features = PacedProducer(
-        config, topics.features, group=kafka.inference_group, max_ahead=_AHEAD_PER_PARTITION, also=[log]
-    )
+    features = PacedProducer(config, topics.features, group=kafka.inference_group, max_ahead=_AHEAD_PER_PARTITION, also=[log])
     outcomes = PacedProducer(config, topics.outcomes, group=kafka.monitor_group, max_ahead=_AHEAD_PER_PARTITION)
     replay = Replay(features, outcomes, run.scenario.rate, run.stop.is_set)
 
@@ -201,6 +199,7 @@ def _snapshot(run: _Run, replay: Replay, stage: str) -> Snapshot:
 def _summary(run: _Run, place: Surroundings, problems: list[str], *, seconds: float) -> Summary:
     scenario, spec = run.scenario, run.scenario.spec
     rows = log_order(*(concatenate(run.checked[name]) for name in sorted(run.checked, key=lambda n: n == spec.trigger)))
+    place.keep_rows(rows)
     verified = verify_vectors(rows, run.ledger.predictions, spec)
     differing = [] if verified.differing is None else [f"the vector of {verified.differing} is not what brute force finds"]
     return Summary(

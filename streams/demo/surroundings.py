@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from streams.demo.errors import DemoFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import pandas as pd
 
 FOLDER = Path("var/demo")
 """Relative to the working folder, as everything under var."""
@@ -50,6 +53,14 @@ class Surroundings:
     def logs(self) -> Path:
         """One log a process."""
         return self.folder / "logs"
+
+    def keep_rows(self, rows: pd.DataFrame) -> None:
+        """Write raw feature rows, in log order, as `features.ndjson` in the wire format."""
+        head = ["symbol", "feature_set", "ts_event_us", "ts_known_us", "revision"]
+        with (self.folder / "features.ndjson").open("w") as file:
+            for record in rows.to_dict("records"):
+                values = {name: float(x) for name, x in record.items() if name not in head and x == x}  # noqa: PLR0124 - not NaN
+                file.write(json.dumps({name: record[name] for name in head} | {"values": values}) + "\n")
 
     def env(self, *, model: str, bootstrap_servers: str, worker: str, port: int, extra: Mapping[str, str]) -> dict[str, str]:
         """Return a process's whole environment: ours without any setting, then the run's settings.
