@@ -5,7 +5,7 @@ hands the agent one `Chunk` per fetch: the records of every assigned partition t
 partition, in order. Everything else (changelogs while recovering or standing by) takes Faust's own path.
 
 Overridden internals of faust-streaming 0.15.x, each with a contract test in tests/unit/streams/test_faust_contract.py:
-`Consumer.getmany`, `ack`, `perform_seek`, `force_commit`, `on_partitions_revoked`, `on_buffer_full`,
+`Consumer.getmany`, `ack`, `perform_seek`, `seek_to_committed`, `force_commit`, `on_partitions_revoked`, `on_buffer_full`,
 `verify_event_path`, `_read_offset`, and `AIOKafkaConsumerThread._create_worker_consumer`; of aiokafka 0.14
 `CoordinatorGroupRebalance._send_sync_group_request`.
 """
@@ -95,6 +95,9 @@ class ChunkConsumer(driver.Consumer):
         self._next: dict[TP, int] = {}
         self._read_offset = _ReadOffsets(self.chunk_topics)
         self._fetching = asyncio.Lock()
+        # Records were fetched and dropped: what follows them must not be taken before a seek has brought them again, for a
+        # row at or below the last one applied counts as done.
+        self._dropped = False
         app.attach_consumer(self)
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
@@ -116,15 +119,17 @@ class ChunkConsumer(driver.Consumer):
             stale = not self.flow_active
             chunk = None
             rest: dict[TP, list[Any]] = {}
-            if records is not None and not stale and not self.should_stop:
-                mine = {tp: r for tp, r in records.items() if tp.topic in self.chunk_topics and (active is None or tp in active)}
-                rest = {tp: r for tp, r in records.items() if tp.topic not in self.chunk_topics}
-                chunk = self._chunk_message(mine)
+            if records and not self.should_stop:
+                ours = {tp: r for tp, r in records.items() if tp.topic in self.chunk_topics}
+                if stale or any(active is not None and tp not in active for tp in ours):
+                    self._dropped = True
+                if not self._dropped:
+                    chunk = self._chunk_message(ours)
+                if not stale:
+                    rest = {tp: r for tp, r in records.items() if tp.topic not in self.chunk_topics}
+        if stale or (self._dropped and records):
+            await self._try_to_seek()
         if stale:
-            try:
-                await self.perform_seek()
-            except Exception as e:  # noqa: BLE001 - partitions may be gone already; after the rebalance Faust seeks again
-                log.info("not sought during a rebalance", error=repr(e))
             return
         for tp, record in self.scheduler.iterate(rest):
             if self._interrupted(generation):
@@ -133,6 +138,12 @@ class ChunkConsumer(driver.Consumer):
                 yield tp, self._to_message(tp, record)
         if chunk is not None:
             yield chunk.tp, chunk
+
+    async def _try_to_seek(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as e:  # noqa: BLE001 - partitions may be gone already; after the rebalance Faust seeks again
+            log.info("not sought during a rebalance", error=repr(e))
 
     def _interrupted(self, generation: int) -> bool:
         """A rebalance has begun since records of this generation were fetched."""
@@ -172,8 +183,20 @@ class ChunkConsumer(driver.Consumer):
         """Start again from the committed offsets."""
         async with self._fetching:
             await super().perform_seek()
+            self._dropped = False
             self.tracker.reset()
             self._next.clear()
+
+    async def seek_to_committed(self) -> Any:
+        """Seek every partition; one without a committed offset to its beginning.
+
+        aiokafka leaves such a partition where it stands: what was fetched of it and dropped in a rebalance would be lost.
+        """
+        committed: Any = await super().seek_to_committed()
+        anew = [tp for tp, offset in committed.items() if tp.topic in self.chunk_topics and not offset]
+        if anew:
+            await self._thread.seek_to_beginning(*anew)
+        return committed
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """After Faust's own handling (which drains and commits), forget what was in flight."""

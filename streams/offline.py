@@ -71,6 +71,7 @@ class _Record(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def through_pipeline(spec: ServingSpec, *, version: str) -> Vectorizer:

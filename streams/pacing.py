@@ -128,8 +128,19 @@ class PacedProducer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def send(self, key: bytes, value: bytes, *, headers: Sequence[tuple[str, bytes]] = (), timestamp_ms: int = 0) -> None:
-        """Hand over one record, after waiting for the followers; its delivery is counted later. `timestamp_ms` 0 is now."""
+    def send(
+        self,
+        key: bytes | None,
+        value: bytes,
+        *,
+        partition: int = -1,
+        headers: Sequence[tuple[str, bytes]] = (),
+        timestamp_ms: int = 0,
+    ) -> None:
+        """Hand over one record, after waiting for the followers; its delivery is counted later.
+
+        `partition` -1 is the key's; `timestamp_ms` 0 is now.
+        """
         if self._followers and self._credit <= 0:
             self._wait_for_followers()
         while True:
@@ -138,6 +149,7 @@ class PacedProducer:
                     self._topic,
                     key=key,
                     value=value,
+                    partition=partition,
                     headers=list(headers),
                     timestamp=timestamp_ms,
                     on_delivery=self._on_delivery,

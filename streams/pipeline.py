@@ -15,7 +15,7 @@ import numpy as np
 from streams.cuts import cut_by_slack
 from streams.deadlines import Deadlines
 from streams.layout import merge_specs
-from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, Record, Rejected
+from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, rejected_rows
 from streams.ring import CONFLICT, DUPLICATE, EXPIRED, LATE, REPLAYED
 from streams.served import Served, StepResult
 from streams.state import any_waiting, pack, unpack
@@ -82,8 +82,7 @@ class Pipeline:
         Windows change; everything else is in the result. Nothing in `parts` can make it raise.
         """
         out = StepResult()
-        batches, out.rejected = self._decoder.decode(parts)
-        out.counts["rows"] = sum(len(p.records) for p in parts)
+        batches, out.rejected = self._decoder.decode(parts, out.counts)
         for part in parts:
             if part.partition not in self._stream_time:
                 self._begin(part.partition, part.records[0].offset, load, scan)
@@ -144,22 +143,12 @@ class Pipeline:
         tally = Counter(status.tolist())
         for code, name in ((LATE, "late"), (DUPLICATE, "duplicate"), (REPLAYED, "replayed")):
             out.counts[name] += tally[code]
-        for row in np.flatnonzero((status == CONFLICT) | (status == EXPIRED)).tolist():
-            record = _record_at(parts, int(b.seq[row]))
-            partition, offset = int(b.partition[row]), int(b.offset[row])
-            reason, detail = ("conflict", _CONFLICT) if status[row] == CONFLICT else ("expired", _EXPIRED)
-            out.rejected.append(Rejected(b.topic, partition, offset, record.key, record.value, reason, detail))
+        refused = np.flatnonzero((status == CONFLICT) | (status == EXPIRED))
+        why = [("conflict", _CONFLICT) if s == CONFLICT else ("expired", _EXPIRED) for s in status[refused].tolist()]
+        out.rejected += rejected_rows(parts, b.take(refused), why)
 
 
 _CONFLICT = (
     "a row with this symbol, feature set, event time and revision but another payload came before; publish a higher revision"
 )
 _EXPIRED = "older than all rows a window of this feature set keeps; publish it earlier, or a model with a deeper window"
-
-
-def _record_at(parts: Sequence[PartitionRecords], seq: int) -> Record:
-    for p in parts:
-        if seq < len(p.records):
-            return p.records[seq]
-        seq -= len(p.records)
-    raise IndexError(seq)

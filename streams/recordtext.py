@@ -24,11 +24,16 @@ def record_lines(value: bytes | None, headers: Iterable[tuple[str, bytes | None]
     ['(deleted)']
     >>> record_lines(b"no", [("__connect.errors.exception.message", b"undecodable")])
     ['{"exception.message":"undecodable","value":"no"}']
+    >>> record_lines(b"no", [("__connect.errors.exception.message", b"cut short"), ("content-type", ARROW)])
+    ['{"exception.message":"cut short","value":"(frame of 2 bytes)"}']
     """
     by_name = {name: b"" if data is None else data for name, data in headers}
     reasons = {k.removeprefix(_REASON_PREFIX): _text(v) for k, v in by_name.items() if k.startswith(_REASON_PREFIX)}
     if reasons:
-        return [_json({**reasons, "value": None if value is None else _text(value)})]
+        framed = by_name.get(CONTENT_TYPE) == ARROW
+        return [
+            _json({**reasons, "value": None if value is None else f"(frame of {len(value)} bytes)" if framed else _text(value)})
+        ]
     if value is None:
         return ["(deleted)"]
     if by_name.get(CONTENT_TYPE) == ARROW:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streams.records import Rejected
+from streams.wire import CONTENT_TYPE, Rejected
 
 if TYPE_CHECKING:
-    from streams.records import PartitionRecords, Record
+    from streams.wire import PartitionRecords, Record
 
 MOST_BYTES = 900_000
 """Larger values are left out: the topic takes records of 1 MB, as Kafka does unless told otherwise."""
@@ -17,7 +17,7 @@ MOST_DETAIL = 2_000
 
 
 def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
-    """Kafka Connect's error headers, which existing tools read."""
+    """Kafka Connect's error headers, which existing tools read, and the value's content type where it is not JSON."""
     pairs = {
         "topic": r.topic,
         "partition": str(r.partition),
@@ -26,7 +26,8 @@ def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
         "exception.class.name": r.reason,
         "exception.message": r.detail,
     }
-    return [(f"__connect.errors.{name}", value.encode(errors="backslashreplace")) for name, value in pairs.items()]
+    headers = [(f"__connect.errors.{name}", value.encode(errors="backslashreplace")) for name, value in pairs.items()]
+    return headers if r.content_type is None else [*headers, (CONTENT_TYPE, r.content_type)]
 
 
 def reject(part: PartitionRecords, r: Record, reason: str, detail: str) -> Rejected:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+
 Kind = Literal["features", "outcomes"]
 
 _TIMES = ("ts_event_us", "ts_known_us", "revision")
@@ -67,6 +69,28 @@ def read_rows(path: Path, *, kind: Kind, feature_set: str | None) -> Iterator[Fi
     return _table(path, kind, feature_set)
 
 
+def read_frames(path: Path, *, feature_set: str | None, partitions: int) -> Iterator[tuple[int, bytes]]:
+    """(partition, frame) of the features in a CSV or Parquet file; raises `RowFileError` for what cannot be one.
+
+    `feature_set` names what the table holds, unless it has a column that does.
+    """
+    if not path.is_file():
+        raise RowFileError(f"no file {path}")
+    if path.suffix.lower() not in {".csv", ".parquet"}:
+        raise RowFileError(f"{path}: frames are made of .csv and .parquet files")
+    return _frames(path, feature_set, partitions)
+
+
+def _frames(path: Path, feature_set: str | None, partitions: int) -> Iterator[tuple[int, bytes]]:
+    from streams.frames_out import frames
+
+    for table in _tables(path, "features", ("feature_set",) if feature_set is None else ()):
+        try:
+            yield from frames(table, partitions=partitions, feature_set=feature_set)
+        except ValueError as e:
+            raise RowFileError(f"{path}: {e}") from e
+
+
 def _ndjson(path: Path, kind: Kind) -> Iterator[FileRow]:
     decode = msgspec.json.Decoder(_FeatureHead if kind == "features" else _OutcomeHead).decode
     with path.open("rb") as lines:
@@ -110,6 +134,12 @@ def _row(row: dict[str, Any], kind: Kind, feature_set: str | None) -> FileRow:
 
 
 def _blocks(path: Path, kind: Kind) -> Iterator[list[dict[str, Any]]]:
+    for table in _tables(path, kind):
+        yield table.to_pylist()
+
+
+def _tables(path: Path, kind: Kind, texts: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """The file block by block; `texts`: columns that hold words beside the symbol's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import csv as arrow_csv
@@ -117,22 +147,22 @@ def _blocks(path: Path, kind: Kind) -> Iterator[list[dict[str, Any]]]:
     try:
         if path.suffix.lower() == ".parquet":
             with pq.ParquetFile(path) as file:
-                types = _types(path, kind, file.schema_arrow.names)
+                types = _types(path, kind, file.schema_arrow.names, texts)
                 for batch in file.iter_batches(batch_size=_BLOCK_ROWS):
-                    yield pa.Table.from_batches([batch]).cast(pa.schema(list(types.items()))).to_pylist()
+                    yield pa.Table.from_batches([batch]).cast(pa.schema(list(types.items())))
             return
         with path.open(encoding="utf-8-sig", newline="") as text:
-            types = _types(path, kind, next(csv.reader(text), []))
+            types = _types(path, kind, next(csv.reader(text), []), texts)
         # Types are given, not guessed: a guess from the first block fails on the first fraction after it.
         convert = arrow_csv.ConvertOptions(column_types=types)
         with arrow_csv.open_csv(path, convert_options=convert) as reader:
             for batch in reader:
-                yield batch.to_pylist()
+                yield pa.Table.from_batches([batch])
     except (pa.ArrowException, UnicodeDecodeError) as e:
         raise RowFileError(f"{path}: {e}") from e
 
 
-def _types(path: Path, kind: Kind, columns: Sequence[str]) -> dict[str, Any]:
+def _types(path: Path, kind: Kind, columns: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     import pyarrow as pa
 
     needed = {"symbol", "ts_event_us", *(_OUTCOME if kind == "outcomes" else ())}
@@ -143,4 +173,6 @@ def _types(path: Path, kind: Kind, columns: Sequence[str]) -> dict[str, Any]:
     if kind == "outcomes" and extra:
         raise RowFileError(f"{path}: an outcomes file has no column {', '.join(extra)}")
     whole = {*_TIMES, "horizon_us"} if kind == "outcomes" else set(_TIMES)
-    return {name: pa.string() if name == "symbol" else pa.int64() if name in whole else pa.float64() for name in columns}
+    return {
+        name: pa.string() if name in {"symbol", *texts} else pa.int64() if name in whole else pa.float64() for name in columns
+    }

@@ -54,7 +54,7 @@ class Served:
     def predict(self, rows: FeatureBatch, vectors: Vectors, out: StepResult) -> None:
         """Score vectors, and add a record for each row and their log to the result.
 
-        Of each row `ts_known_us` is the decision time and `offset` where the trigger row stands in the topic.
+        Of each row `ts_known_us` is the decision time and `source_offset` where the trigger row stands in the topic.
         """
         handle, spec = self.handle, self.handle.spec
         scores = score(handle, vectors.values)
@@ -103,7 +103,7 @@ class Served:
             "spec_digest": self.digest,
             "source_topic": rows.topic,
             "source_partition": rows.partition,
-            "source_offset": rows.offset,
+            "source_offset": rows.source_offset,
         }
         missing = _names(vectors.missing, self.names)
         stale = _names(vectors.stale, self.names)
@@ -116,7 +116,7 @@ class Served:
             spec.level,
         )
         digest, topic, nothing = self.digest, rows.topic, ()
-        lists = (rows.partition, rows.offset, rows.ts_event_us, rows.ts_known_us, rows.revision)
+        lists = (rows.partition, rows.source_offset, rows.ts_event_us, rows.ts_known_us, rows.revision)
         numbers = (value, lower, upper, p_up, confidence, scores.ood, completeness, abstained)
         for i, (symbol, pid, vhash, reason, part, off, event, known, rev, v, lo, up, pu, conf, ood, compl, abst) in enumerate(
             zip(rows.symbols, ids, hashes, reasons, *(x.tolist() for x in lists), *(x.tolist() for x in numbers), strict=True)

@@ -7,20 +7,21 @@ All little-endian. One value holds every feature set of a symbol, so that it is 
     per set: u16 name bytes | u32 feature-name bytes | u16 features | u16 rows
              name | feature names joined by 0x1f | i64 key[rows] | i64 known[rows] | i64 offset[rows] | f64 values[rows, features]
 
-key = ts_event_us << 10 | revision; rows in ascending key order. Source offsets are kept for the offset cut.
-Layout 1 had no waiting rows, nor their number; it is still read.
+key = ts_event_us << 10 | revision; rows in ascending key order. Offsets, kept for the offset cut, are positions (`wire`).
+Layout 1 had no waiting rows, nor their number, and plain Kafka offsets; it is still read.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streams.errors import StateLayoutError
 from streams.waiting import Waiting
+from streams.wire import INDEX_BITS, position_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +91,9 @@ def unpack(data: bytes) -> SymbolState:
         _, sets, applied, *waiting = head.unpack_from(data)
         at, rows_waiting = _unpack_waiting(data, head.size, sum(waiting))
         at, out = _unpack_sets(data, at, sets)
+        if data[0] == 1:
+            applied = -1 if applied < 0 else position_of(applied)
+            out = {name: replace(s, offset=s.offset << INDEX_BITS) for name, s in out.items()}
     except (struct.error, ValueError) as e:
         raise StateLayoutError(
             f"window state is damaged ({e}): delete the state folder, it is rebuilt from the windows changelog"

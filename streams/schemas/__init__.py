@@ -4,7 +4,7 @@
     prediction, alert, performance      what the groups write; new fields may be added, `schema_version` counts what breaks
     serving_spec                        the artifact `serving_spec.json` of a model version; other fields are refused
     rejected_headers                    headers of the rejected topic, whose values are the original bytes
-    inference_log                       no JSON Schema: fields and metadata of the Arrow stream
+    feature_frame, inference_log        no JSON Schemas: fields and metadata of Arrow streams
     asyncapi                            all topics: names, keys, partitions, headers, and which of these they carry
 
 The schemas keep to keywords that mean the same in draft-07, so that AsyncAPI tools read them too. Shell: reads files.
@@ -18,6 +18,7 @@ from typing import Any
 
 NAMES = (
     "feature_row",
+    "feature_frame",
     "outcome",
     "prediction",
     "alert",
@@ -37,7 +38,7 @@ def load(name: str) -> dict[str, Any]:
     >>> load("signal")
     Traceback (most recent call last):
     ...
-    ValueError: no schema 'signal'; there are feature_row, outcome, prediction, alert, ..., asyncapi
+    ValueError: no schema 'signal'; there are feature_row, feature_frame, outcome, prediction, alert, ..., asyncapi
     """
     if name not in NAMES:
         raise ValueError(f"no schema {name!r}; there are {', '.join(NAMES)}")

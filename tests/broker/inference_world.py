@@ -372,9 +372,7 @@ class Worker:
         env = {**os.environ, "CONFIG_PATH": str(ROOT / "config" / "local.yaml"), "PYTHONPATH": str(ROOT)}
         env |= {f"TRADING_ML__{k}": v for k, v in changes.items()}
         with self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=folder, env=env, stderr=err, stdout=err
-            )
+            self.process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=env, stderr=err, stdout=err)
 
     @property
     def log(self) -> str:
@@ -382,7 +380,7 @@ class Worker:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310 - our own
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()

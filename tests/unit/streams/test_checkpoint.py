@@ -115,7 +115,10 @@ async def test_what_is_committed_is_not_committed_again() -> None:
     chunk(world, 10, 12)
     world.dirty = list(DIRTY)
     await checkpoint.run()
-    assert [d for d in world.did if d.startswith("commit")] == ["commit 10", "commit 12"]  # the first asks whether we are a member
+    assert [d for d in world.did if d.startswith("commit")] == [
+        "commit 10",
+        "commit 12",
+    ]  # the first asks whether we are a member
     checkpoint.forget()
     assert await checkpoint.run()
 

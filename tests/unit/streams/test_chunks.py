@@ -128,11 +128,12 @@ async def test_what_was_taken_is_not_taken_twice(script: Script) -> None:
     assert await script.get() == []
 
 
-async def test_partitions_not_active_are_left_out(script: Script) -> None:
+async def test_records_of_a_partition_that_is_not_active_come_again(script: Script) -> None:
     other = TP(F0.topic, 7)
-    script.fetches = [{other: records(other, [0])}]
+    script.fetches = [{other: records(other, [0]), F0: records(F0, [0])}]
     assert await script.get() == []
     assert script.consumer.tracker.in_flight() == 0
+    assert script.sought == 1
 
 
 async def test_after_a_seek_reading_starts_again_and_old_chunks_count_for_nothing(script: Script) -> None:
@@ -173,18 +174,47 @@ async def test_a_fetch_waits_for_the_seek_under_way(script: Script) -> None:
     assert script.consumer.positions() == {F0: 1}
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError("no current assignment")])
-async def test_what_a_rebalance_overtook_is_dropped_even_if_it_cannot_be_sought(script: Script, error: Exception | None) -> None:
+async def test_what_a_rebalance_overtook_is_dropped_and_comes_again(script: Script) -> None:
     script.fetches = [{F0: records(F0, [0, 1]), LOG: records(LOG, [4])}]
     script.on_fetch = script.consumer.stop_flow
-    script.seek_error = error
     assert await script.get() == []
+    assert script.events == ["fetch", "fetched", "seek", "sought"]
     assert script.consumer.tracker.in_flight() == 0
-    assert "seek" in script.events
     script.consumer.resume_flow()
     script.on_fetch = None
     script.fetches = [{F0: records(F0, [0])}]
-    assert len(await script.get()) == 1
+    assert [spans(m.value) for _, m in await script.get()] == [[(F0, 0, 1)]]
+
+
+async def test_nothing_is_taken_past_dropped_records_until_a_seek_has_brought_them_again(script: Script) -> None:
+    """Else the rows between would count as done: they lie below the last one applied."""
+    script.fetches = [{F0: records(F0, [0, 1])}, {F0: records(F0, [2, 3]), LOG: records(LOG, [4])}, {F0: records(F0, [4])}]
+    script.on_fetch = script.consumer.stop_flow
+    script.seek_error = RuntimeError("no current assignment")
+    assert await script.get() == []  # the partitions may be gone by the time it would seek
+    script.consumer.resume_flow()
+    script.on_fetch = None
+    assert [tp for tp, _ in await script.get()] == [LOG]
+    script.seek_error = None
+    assert await script.get() == []
+    script.fetches = [{F0: records(F0, [0, 1, 2, 3, 4])}]
+    assert [spans(m.value) for _, m in await script.get()] == [[(F0, 0, 5)]]
+
+
+async def test_a_partition_without_a_commit_is_sought_to_its_beginning(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[TP] = []
+
+    class Thread:
+        async def seek_to_committed(self) -> dict[TP, int | None]:
+            return {F0: None, F1: 7, TP(F0.topic, 2): 0, LOG: None}
+
+        async def seek_to_beginning(self, *tps: TP) -> None:
+            begun.extend(tps)
+
+    consumer: Any = script.consumer
+    monkeypatch.setattr(consumer, "_thread", Thread())
+    await ChunkConsumer.seek_to_committed(consumer)  # the script's own stands in the instance
+    assert begun == [F0, TP(F0.topic, 2)]
 
 
 async def test_nothing_read_is_remembered_for_chunk_topics(script: Script) -> None:

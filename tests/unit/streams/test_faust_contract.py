@@ -17,6 +17,7 @@ import aiokafka
 import faust
 import pytest
 import rocksdict
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from faust import streams as faust_streams
 from faust.app.base import App
@@ -32,7 +33,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    ("package", "pinned"), [("faust-streaming", r"0\.15\.(?!0$|1$|2$)\d+"), ("aiokafka", r"0\.14\.\d+"), ("rocksdict", r"0\.3\.\d+")]
+    ("package", "pinned"),
+    [("faust-streaming", r"0\.15\.(?!0$|1$|2$)\d+"), ("aiokafka", r"0\.14\.\d+"), ("rocksdict", r"0\.3\.\d+")],
 )
 def test_the_versions_are_those_it_was_written_for(package: str, pinned: str) -> None:
     assert re.fullmatch(pinned, version(package))
@@ -45,6 +47,7 @@ OVERRIDDEN: list[tuple[type, type, str, list[str]]] = [
     (driver.Consumer, chunks.ChunkConsumer, "getmany", ["self", "timeout"]),
     (driver.Consumer, chunks.ChunkConsumer, "ack", ["self", "message"]),
     (driver.Consumer, chunks.ChunkConsumer, "perform_seek", ["self"]),
+    (driver.Consumer, chunks.ChunkConsumer, "seek_to_committed", ["self"]),
     (driver.Consumer, chunks.ChunkConsumer, "force_commit", ["self", "topics", "start_new_transaction"]),
     (driver.Consumer, chunks.ChunkConsumer, "on_partitions_revoked", ["self", "revoked"]),
     (driver.Consumer, chunks.ChunkConsumer, "on_buffer_full", ["self", "tp"]),
@@ -87,6 +90,8 @@ CALLED: list[tuple[Any, str, list[str]]] = [
     (driver.Consumer, "_to_message", ["self", "tp", "record"]),
     (driver.Consumer, "highwater", ["self", "tp"]),
     (driver.Consumer, "assignment", ["self"]),
+    (driver.AIOKafkaConsumerThread, "seek_to_beginning", ["self", "partitions"]),
+    (aiokafka.AIOKafkaConsumer, "seek_to_beginning", ["self", "partitions"]),
     (CoordinatorGroupRebalance, "_send_sync_group_request", ["self", "request"]),
     (rocksdb.Store, "_db_for_partition", ["self", "partition"]),
     (rocksdict.Rdict, "write", ["self", "write_batch", "write_opt"]),
@@ -102,7 +107,15 @@ def test_what_is_called_is_called_so(owner: Any, name: str, parameters: list[str
 
 def test_attributes_that_are_read_or_replaced_exist() -> None:
     made = inspect.getsource(base.Consumer.__init__) + inspect.getsource(base.Consumer._reset_state)
-    for name in ("_read_offset", "_acked", "_acked_index", "_unacked_messages", "_buffered_partitions", "flow_active", "scheduler"):
+    for name in (
+        "_read_offset",
+        "_acked",
+        "_acked_index",
+        "_unacked_messages",
+        "_buffered_partitions",
+        "flow_active",
+        "scheduler",
+    ):
         assert f"self.{name} " in made
     assert base.Consumer._waiting_for_ack is None
     assert "fetch_max_wait_ms=1500" in inspect.getsource(driver.AIOKafkaConsumerThread._create_worker_consumer)
@@ -126,6 +139,14 @@ def test_faust_drops_by_read_offset_what_a_seek_brings_again() -> None:
     assert "get_read_offset = self._read_offset.__getitem__" in source
     assert "if r_offset is None or offset >= r_offset:" in source
     assert "if gap > 1 and r_offset:" in source
+
+
+def test_aiokafka_seeks_only_where_something_is_committed() -> None:
+    """Why `seek_to_committed` is overridden; and its fetch takes no partitions to mean all of them."""
+    assert "if offset and offset > 0:\n                self._fetcher.seek_to(tp, offset)" in inspect.getsource(
+        aiokafka.AIOKafkaConsumer.seek_to_committed
+    )
+    assert "if partitions and tp not in partitions:" in inspect.getsource(Fetcher.fetched_records)
 
 
 def test_streams_run_compiled() -> None:

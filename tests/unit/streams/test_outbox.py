@@ -132,7 +132,9 @@ async def test_one_failure_fails_everything_after_it(box: Outbox) -> None:
     epoch = box.turn()
     producer(box).deliver(1, error=KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
     producer(box).deliver()
-    with pytest.raises(DeliveryError, match="record for predictions was not delivered: .*MSG_SIZE_TOO_LARGE.*; nothing after the"):
+    with pytest.raises(
+        DeliveryError, match="record for predictions was not delivered: .*MSG_SIZE_TOO_LARGE.*; nothing after the"
+    ):
         await box.confirmed(epoch)
     with pytest.raises(DeliveryError):
         await box.room()

@@ -50,7 +50,8 @@ def handle(
     features = {"bars": ("x", "y"), "slow": ("z",)}
     sets = {
         s: FeatureSetSpec(
-            features=tuple(f for f in features[s] if any(c.feature == f for c in columns if c.feature_set == s)) or features[s][:1],
+            features=tuple(f for f in features[s] if any(c.feature == f for c in columns if c.feature_set == s))
+            or features[s][:1],
             bar_us=BAR,
             depth_rows=depth,
         )
@@ -70,7 +71,9 @@ def part(*rows: dict[str, Any], first: int = 0) -> list[PartitionRecords]:
     for at, r in enumerate(rows):
         body = {"symbol": "A", "feature_set": "bars"} | r
         key = body["symbol"].encode()
-        by_partition.setdefault(partition_of(key, PARTITIONS), []).append(Record(first + at, 10**9, key, json.dumps(body).encode()))
+        by_partition.setdefault(partition_of(key, PARTITIONS), []).append(
+            Record(first + at, 10**9, key, json.dumps(body).encode())
+        )
     return [PartitionRecords("f", p, r) for p, r in sorted(by_partition.items())]
 
 
@@ -157,7 +160,9 @@ def test_only_the_row_without_an_answer_abstains() -> None:
     def sometimes(x: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(x[:, 0] > 1.5, np.nan, x[:, 0])
 
-    out = serve(handle("m", [X], predict=sometimes)).step(part(*(bar(10, s, x=v) for s, v in zip("ABC", (1, 2, 1), strict=True))), nothing)
+    out = serve(handle("m", [X], predict=sometimes)).step(
+        part(*(bar(10, s, x=v) for s, v in zip("ABC", (1, 2, 1), strict=True))), nothing
+    )
     assert {b["symbol"]: b["reason"] for b in bodies(out)} == {"A": None, "B": "model_output_not_finite", "C": None}
 
 
@@ -305,7 +310,9 @@ def test_every_record_becomes_exactly_one_thing() -> None:
 
 
 def test_an_empty_chunk_and_no_models_lead_to_nothing() -> None:
-    assert serve(handle("m", [X])).step([], nothing) == StepResult(counts=StepResult().counts | {"rows": 0, "predictions": 0, "rejected": 0})
+    assert serve(handle("m", [X])).step([], nothing) == StepResult(
+        counts=StepResult().counts | {"rows": 0, "predictions": 0, "rejected": 0}
+    )
     out = serve().step(part(bar(10, x=1.0)), nothing)
     assert [r.reason for r in out.rejected] == ["unknown_feature_set"]
 
@@ -324,7 +331,11 @@ def test_logs_are_split_so_that_each_fits_a_record(monkeypatch: pytest.MonkeyPat
 
 def test_a_lag_beyond_all_time_finds_nothing() -> None:
     for lag in (Lag(us=2**54), Lag(us=2**80), Lag(bars=2**60)):
-        (body,) = bodies(serve(handle("m", [X, ColumnSpec(name="l", feature_set="bars", feature="x", lag=lag)])).step(part(bar(2**40, x=1.0)), nothing))
+        (body,) = bodies(
+            serve(handle("m", [X, ColumnSpec(name="l", feature_set="bars", feature="x", lag=lag)])).step(
+                part(bar(2**40, x=1.0)), nothing
+            )
+        )
         assert body["missing"] == ["l"]
 
 

@@ -51,7 +51,15 @@ def prediction(**changes: object) -> Prediction:
 
 def test_the_record_is_one_flat_object_of_a_fixed_shape() -> None:
     given = json.loads(msgspec.json.encode(prediction()))
-    abstains = {"value": NAN, "lower": NAN, "upper": NAN, "p_up": NAN, "confidence": NAN, "abstained": True, "reason": "incomplete"}
+    abstains = {
+        "value": NAN,
+        "lower": NAN,
+        "upper": NAN,
+        "p_up": NAN,
+        "confidence": NAN,
+        "abstained": True,
+        "reason": "incomplete",
+    }
     none = json.loads(msgspec.json.encode(prediction(**abstains, missing=["x"])))
     assert list(given) == list(none) == list(Prediction.__struct_fields__)
     assert [none[n] for n in abstains] == [None, None, None, None, None, True, "incomplete"]

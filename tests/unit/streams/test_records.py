@@ -33,6 +33,7 @@ class Record:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def row(**changes: Any) -> bytes:
@@ -68,7 +69,7 @@ def refused(value: bytes | None, **more: Any) -> Rejected:
 def test_a_row_is_read_field_by_field() -> None:
     batch = taken(row(ts_known_us=140, revision=3))
     assert (batch.feature_set, batch.topic, batch.symbols) == ("bars", "f", ["A"])
-    columns = (batch.ts_event_us, batch.ts_known_us, batch.revision, batch.offset, batch.partition, batch.seq)
+    columns = (batch.ts_event_us, batch.ts_known_us, batch.revision, batch.source_offset, batch.partition, batch.seq)
     assert [c.tolist() for c in columns] == [[100], [140], [3], [10], [HOME], [0]]
     assert batch.values.tolist() == [[1.5, -2.0]]
 
@@ -217,11 +218,17 @@ def test_numbers_out_of_range_are_refused(changes: dict[str, int]) -> None:
     assert str(MAX_TS_US) in one.detail
 
 
-@pytest.mark.parametrize("symbol", ["", "x" * (MAX_SYMBOL_BYTES + 1), "ä" * (MAX_SYMBOL_BYTES // 2 + 1), "y" * 1_000_000, "\x00", "__faust\x00offset__"])
+@pytest.mark.parametrize(
+    "symbol",
+    ["", "x" * (MAX_SYMBOL_BYTES + 1), "ä" * (MAX_SYMBOL_BYTES // 2 + 1), "y" * 1_000_000, "\x00", "__faust\x00offset__"],
+)
 def test_a_symbol_that_records_or_tables_cannot_hold_is_refused(symbol: str) -> None:
     key = symbol.encode()
     one = refused(row(symbol=symbol), key=key)
-    assert (one.reason, one.detail) == ("out_of_range", f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8, without NUL")
+    assert (one.reason, one.detail) == (
+        "out_of_range",
+        f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8, without NUL",
+    )
     key = b"x" * MAX_SYMBOL_BYTES
     assert taken(row(symbol=key.decode()), key=key, partition=partition_of(key, PARTITIONS)).symbols == [key.decode()]
 
@@ -240,7 +247,7 @@ def test_a_row_from_the_future_is_refused(name: str, ahead_us: int, fate: str) -
 
 def test_one_bad_record_does_not_touch_its_neighbours() -> None:
     batches, rejected = decode(row(), b"no", row(feature_set="slow", values={"z": 3}), None, row(ts_event_us=200))
-    assert [(b.feature_set, b.offset.tolist(), b.seq.tolist()) for b in batches] == [
+    assert [(b.feature_set, b.source_offset.tolist(), b.seq.tolist()) for b in batches] == [
         ("bars", [10, 14], [0, 4]),
         ("slow", [12], [2]),
     ]
@@ -260,7 +267,9 @@ def mutated(draw: st.DrawFn) -> bytes:
         elif what == 2:
             value[at:at] = value[at : at + 9]
         else:
-            value[at : at + 1] = draw(st.sampled_from([b"-", b"9999999999999999999", b"null", b'"', b"{", b"]", b"1e400", b"\\u"]))
+            value[at : at + 1] = draw(
+                st.sampled_from([b"-", b"9999999999999999999", b"null", b'"', b"{", b"]", b"1e400", b"\\u"])
+            )
         if not value:
             break
     return bytes(value)
@@ -271,7 +280,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 def test_any_bytes_become_rows_or_refusals_and_nothing_raises(values: list[bytes | None]) -> None:
     for layout in (LAYOUT, ONE_SET):
         batches, rejected = decode(*values, layout=layout)
-        fates = [int(o) for b in batches for o in b.offset] + [r.offset for r in rejected]
+        fates = [int(o) for b in batches for o in b.source_offset] + [r.offset for r in rejected]
         assert sorted(fates) == list(range(10, 10 + len(values)))
         assert all(r.value == values[r.offset - 10] and r.key == b"A" and r.detail for r in rejected)
         for b in batches:

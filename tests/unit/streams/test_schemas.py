@@ -20,7 +20,7 @@ from tests.unit.streams import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JSON_SCHEMAS = [n for n in schemas.NAMES if n not in {"inference_log", "asyncapi"}]
+JSON_SCHEMAS = [n for n in schemas.NAMES if n not in {"feature_frame", "inference_log", "asyncapi"}]
 GOLDEN = {
     "feature_row.json": "feature_row",
     "outcome.json": "outcome",
@@ -36,7 +36,7 @@ OPTIONAL = {
     "feature_row.json": "ts_known_us revision values.ret_1 values.vol_20",
     "outcome.json": "ts_known_us revision",
     "alert.json": "labels.column labels.model labels.role labels.version",
-    "serving_spec.json": "layout level min_completeness residuals reference prediction_reference reference.ret_1 "
+    "serving_spec.json": "layout level min_completeness deadline_us feature_sets.bars_1d.sessions residuals reference prediction_reference reference.ret_1 "
     "reference.vol_20.hour reference.vol_20.lag1 reference.ret_1.rho reference.vol_20.hour.rho reference.vol_20.lag1.rho "
     "prediction_reference.rho columns.0.lag columns.0.max_age_us columns.0.required feature_sets.bars_1d.publication_lag_us",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import pyarrow as pa
+import pytest
 
 import streams
 from models import spec as specs
@@ -17,8 +19,10 @@ from monitoring.drift import ColumnDrift, DriftReport, Verdict
 from monitoring.performance import performance_record
 from monitoring.quality import QualityReport
 from streams import inference_log, outcomes, predictions, records, schemas
+from streams.frame_columns import HEADS, FrameError, plan_columns
 from streams.layout import merge_specs
 from streams.rejections import MOST_BYTES, rejection_headers
+from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS
 from tests.unit.streams import wire
 
 
@@ -64,7 +68,8 @@ def test_fields_are_those_of_the_code() -> None:
     for definition, kind in kinds.items():
         assert properties("serving_spec", definition) == struct(kind)
     headers = {name for name, _ in rejection_headers(records.Rejected("t", 0, 0, None, None, "future", "d"))}
-    assert properties("rejected_headers") == (headers, headers)
+    framed = {name for name, _ in rejection_headers(records.Rejected("t", 0, 0, None, None, "future", "d", ARROW_STREAM))}
+    assert properties("rejected_headers") == (framed, headers)
 
 
 def test_numbers_and_words_are_those_of_the_code() -> None:
@@ -96,3 +101,39 @@ def test_the_arrow_schema_is_the_one_described_and_the_golden_one() -> None:
     assert [(f["name"], f["nullable"]) for f in described["fields"]] == [(f.name, f.nullable) for f in schema]
     assert [f["type"] for f in described["fields"]] == [re.sub(r"\[\d+\]$", "", str(f.type)) for f in schema]
     assert schema.to_string(truncate_metadata=False).encode() == wire.golden("inference_log_schema.txt")
+
+
+_ARROW = {
+    **{
+        str(t): t
+        for t in (pa.string(), pa.large_string(), pa.string_view(), pa.float64(), pa.float32(), pa.float16(), pa.bool_())
+    },
+    **{str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
+    **{str(t): t for t in (pa.null(), pa.date32(), pa.timestamp("us"), pa.binary(), pa.decimal128(9, 2), pa.list_(pa.float64()))},
+    "dictionary of these": pa.dictionary(pa.int16(), pa.large_string()),
+}
+
+
+def test_a_frame_may_have_the_columns_described_and_no_others() -> None:
+    described = schemas.load("feature_frame")
+    assert described["contentType"].encode() == ARROW_STREAM
+    assert f"fewer than {MAX_FRAME_ROWS:,} rows" in described["description"]
+    layout = merge_specs([wire.spec()])
+    fields = {f["name"]: f for f in described["fields"]}
+    assert list(fields) == [*HEADS, "*"]
+    base = {name: _ARROW[f["type"]] for name, f in fields.items() if name != "*"} | {"ret_1": pa.float64()}
+    for name, field in fields.items():
+        of = "ret_1" if name == "*" else name
+        for word, kind in _ARROW.items():
+            schema = pa.schema(list((base | {of: kind}).items()))
+            if word in {field["type"], *field.get("also", ())}:
+                plan_columns(schema, layout)
+            else:
+                with pytest.raises(FrameError, match=of):
+                    plan_columns(schema, layout)
+        without = pa.schema([(n, t) for n, t in base.items() if n != of])
+        if field.get("optional") or name == "*":
+            plan_columns(without, layout)
+        else:
+            with pytest.raises(FrameError, match=of):
+                plan_columns(without, layout)
