@@ -87,6 +87,10 @@ class Inference(Section):
         default=timedelta(minutes=5),
         description="A feature row further ahead of the broker's clock than this is rejected.",
     )
+    idle_wait: Duration = Field(
+        default=timedelta(seconds=1),
+        description="Time past its deadline that a row may wait for a feature set, by the wall clock, where no rows come.",
+    )
     drain_deadline: Duration = Field(
         default=timedelta(seconds=8),
         description="Time a stopping worker takes at most to finish what it began; keep it below the pod's grace period.",
@@ -216,7 +220,7 @@ class Kafka(Section):
     )
     fetch_max_wait: Duration = Field(
         default=timedelta(milliseconds=500),
-        description="Time a broker may hold an empty fetch. The embedded broker always holds it that long: there it is the latency.",
+        description="Time a broker may hold an empty fetch. The embedded broker always does: there it is the latency.",
     )
     security: Security = Field(default_factory=Security, description="Encryption and login.")
     topics: Topics = Field(default_factory=Topics, description="Topic names.")

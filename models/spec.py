@@ -154,6 +154,8 @@ def _contradictions(spec: ServingSpec) -> list[str]:
 
 def _set_contradictions(name: str, fs: FeatureSetSpec) -> list[str]:
     wrong: list[str] = []
+    if name.startswith("__"):
+        wrong.append(f"feature set {name!r}: names that begin with two underscores are reserved; choose another")
     if fs.bar_us <= 0 or fs.depth_rows <= 0 or fs.publication_lag_us < 0:
         wrong.append(f"feature set {name!r}: bar_us and depth_rows must be positive, publication_lag_us not negative")
     if any(o >= c for o, c in fs.sessions) or any(a[1] > b[0] for a, b in pairwise(fs.sessions)):

@@ -79,7 +79,8 @@ def inference_group(settings: Settings) -> Group:
         slack_rows=settings.inference.slack_rows,
     )
     outbox = Outbox(producer_config(settings.kafka))
-    handler = InferenceHandler(pipeline, outbox, settings.kafka.topics)
+    idle_wait_s = settings.inference.idle_wait.total_seconds()
+    handler = InferenceHandler(pipeline, outbox, settings.kafka.topics, idle_wait_s=idle_wait_s)
     group = Group(
         settings,
         app_id=settings.kafka.inference_group,
@@ -95,14 +96,18 @@ def inference_group(settings: Settings) -> Group:
 
         try:
             now = await asyncio.to_thread(lambda: [registry.load(n, registry.resolve(n, a)) for n, a in served])
+            if [(h.name, h.version) for h in now] != [(h.name, h.version) for h in handler.pipeline.handles]:
+                handler.swap(now)  # raises, and changes nothing, when these versions cannot be served together
         except Exception as e:  # noqa: BLE001 - whatever fails, the versions in service go on
             metrics.REGISTRY_FAILURES.inc()
             log.warning("registry not followed, current versions serve on", error=str(e))
-            return
-        if [(h.name, h.version) for h in now] != [(h.name, h.version) for h in handler.pipeline.handles]:
-            handler.swap(now)
+
+    async def move_idle_partitions() -> None:
+        """Rows whose deadline passes while their partition is idle are settled through the log."""
+        handler.move_idle_partitions()
 
     group.every(settings.inference.cache_ttl.total_seconds(), follow_registry)
+    group.every(idle_wait_s / 2, move_idle_partitions)
     return group
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from streams.checkpoint import Checkpoint, TableRecord
 from streams.chunks import SCHEME, Chunk, ChunkConsumer, register
+from streams.errors import DeliveryError
 from streams.leave import EX_SOFTWARE, EX_TEMPFAIL, leave
 from streams.table import ROCKSDB_OPTIONS, PackedTable
 
@@ -141,6 +142,8 @@ class Group:
                 chunk.finish()
             except asyncio.CancelledError:
                 raise
+            except DeliveryError as e:
+                leave(EX_TEMPFAIL, f"a record could not be delivered, nothing was committed: {e}")
             except Exception as e:
                 log.exception("chunk failed")
                 leave(EX_SOFTWARE, f"a chunk could not be processed, nothing of it was committed: {type(e).__name__}: {e}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from streams import metrics
+from streams.idle import IdleClock
 from streams.inference_log import CONTENT_TYPE
 from streams.rejections import fit, rejection_headers
 
@@ -29,8 +30,10 @@ GROUP = "inference"
 class InferenceHandler:
     """Runs the pipeline over chunks, sends what comes of them, keeps the windows of its partitions."""
 
-    def __init__(self, pipeline: Pipeline, outbox: Outbox, topics: Topics) -> None:
+    def __init__(self, pipeline: Pipeline, outbox: Outbox, topics: Topics, *, idle_wait_s: float) -> None:
+        """`idle_wait_s`: how long past its deadline a row may wait by the wall clock where nothing comes."""
         self.pipeline = pipeline
+        self._idle = IdleClock(bound_s=idle_wait_s)
         self._outbox = outbox
         self._topics = topics
         self._table: PackedTable | None = None
@@ -47,6 +50,13 @@ class InferenceHandler:
         self._send(out)
         metrics.CHUNK_SECONDS.labels(GROUP).observe(time.perf_counter() - started)
         self._count(out)
+
+    def move_idle_partitions(self) -> None:
+        """Append clock records where rows have waited past their deadline and nothing comes to end the wait."""
+        deadlines_us = {h.name: h.spec.deadline_us for h in self.pipeline.handles}
+        for record in self._idle.due(self.pipeline.windows.waiting(), deadlines_us, time.monotonic()):
+            self._outbox.send(self._topics.features, partition=record.partition, key=record.key, value=record.value)
+            metrics.CLOCK_RECORDS.inc()
 
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed windows, packed."""
@@ -94,6 +104,9 @@ class InferenceHandler:
         for what in ("late", "duplicate", "replayed"):
             if c[what]:
                 metrics.ROW_EVENTS.labels(what).inc(c[what])
+        if c["waited"]:
+            metrics.WAITED.labels("deadline").inc(c["timed_out"])
+            metrics.WAITED.labels("complete").inc(c["waited"] - c["timed_out"])
         for r in out.rejected:
             metrics.REJECTED.labels(r.reason).inc()
         for trouble in out.troubles:

@@ -24,6 +24,8 @@ UNCONFIRMED = Gauge("trading_ml_unconfirmed_records", "Records sent and not yet 
 READY = Gauge("trading_ml_ready", "1 when partitions are assigned and state is recovered", ["group"], registry=REGISTRY)
 SYMBOLS = Gauge("trading_ml_resident_symbols", "Symbols whose windows are in memory", registry=REGISTRY)
 MODEL = Gauge("trading_ml_model", "1 for each model version in service", ["model", "version", "role"], registry=REGISTRY)
+CLOCK_RECORDS = Counter("trading_ml_clock_records", "Clock records appended to idle partitions", registry=REGISTRY)
+WAITED = Counter("trading_ml_waited", "Trigger rows that waited for another feature set", ["end"], registry=REGISTRY)
 MODEL_TROUBLES = Counter("trading_ml_model_troubles", "Chunks in which a model misbehaved", ["model"], registry=REGISTRY)
 REGISTRY_FAILURES = Counter("trading_ml_registry_failures", "Failed looks at the model registry", registry=REGISTRY)
 ALERTS = Counter("trading_ml_alerts", "Alert events published", ["state"], registry=REGISTRY)

@@ -21,6 +21,7 @@ from streams.served import Served, StepResult
 from streams.state import any_waiting, pack, unpack
 from streams.waiting import StreamTime
 from streams.windows import LagWindows
+from streams.wire import CLOCK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +88,8 @@ class Pipeline:
             if part.partition not in self._stream_time:
                 self._begin(part.partition, part.records[0].offset, load, scan)
         for b in batches:
+            if b.feature_set == CLOCK:
+                continue
             for partition, symbol in self.windows.absent(b):
                 held = load(partition, symbol)
                 self.windows.admit(partition, symbol, None if held is None else unpack(held))
@@ -118,8 +121,9 @@ class Pipeline:
     def _take(self, piece: Sequence[FeatureBatch], parts: Sequence[PartitionRecords], out: StepResult) -> None:
         deadlines = Deadlines(self.windows, self._served)
         ticks = self._stream_time.advance(piece)
+        rows_of = [b for b in piece if b.feature_set != CLOCK]
         placed = []
-        for b, status in zip(piece, self.windows.push(piece), strict=True):
+        for b, status in zip(rows_of, self.windows.push(rows_of), strict=True):
             self._account(b, status, parts, out)
             keep = np.flatnonzero(status <= LATE)
             if len(keep):

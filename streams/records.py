@@ -5,7 +5,8 @@
 
 `ts_known_us` absent or null: `ts_event_us` + the set's publication lag. `revision` absent: 0. A feature that is
 null or absent is NaN; features no served model reads are ignored. Integers and booleans count as float64.
-A record whose header says so is a frame: `frames`. Nothing raises: what cannot be used comes back as `Rejected`, and
+A record whose header says so is a frame: `frames`. A row of the reserved set `__clock__` tells time and nothing else.
+Nothing raises: what cannot be used comes back as `Rejected`, and
 the rest goes on.
 """
 
@@ -20,10 +21,12 @@ import numpy as np
 
 from streams.frame_columns import FrameError
 from streams.frames import FrameDecoder, is_frame, rejected_rows
+from streams.layout import SetLayout
 from streams.wire import (
     ARROW_STREAM,
     BAD_RANGE,
     BAD_SYMBOL,
+    CLOCK,
     FUTURE,
     INDEX_BITS,
     MAX_REVISION,
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from streams.layout import Layout, SetLayout
+    from streams.layout import Layout
 
 __all__ = [
     "MAX_REVISION",
@@ -138,7 +141,7 @@ class FeatureDecoder:
     def __init__(self, layout: Layout, *, partitions: int, max_future_us: int) -> None:
         self._layout = layout
         self._max_future_us = max_future_us
-        self._types = {_row_type(s)[0]: s for s in layout.values()}
+        self._types = {_row_type(s)[0]: s for s in (*layout.values(), SetLayout(CLOCK, (), 0, 1))}
         union: Any = _Nameless
         for row in self._types:
             union = union | row

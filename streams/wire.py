@@ -36,6 +36,9 @@ INDEX_BITS = 20
 MAX_FRAME_ROWS = 1 << INDEX_BITS
 """A frame has fewer rows than this; offsets have the 43 bits above."""
 
+CLOCK = "__clock__"
+"""Reserved feature set: a row of it, keyed by any symbol of the partition, only moves the partition's stream time on."""
+
 WRONG_PARTITION = "symbol {!r} belongs on partition {}: produce with partitioner=murmur2_random and the symbol as key"
 BAD_SYMBOL = (
     f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8, without NUL"  # tables keep other things under keys with NUL

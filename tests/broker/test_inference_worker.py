@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from streams.broker import EmbeddedBroker
+from tests.broker import inference_judge as judging
+from tests.broker import inference_rows as making
 from tests.broker import inference_world as world
-from tests.broker.inference_world import Feeder, Worker, wait_until
+from tests.broker.inference_rows import Feeder
+from tests.broker.inference_world import Worker, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,24 +39,24 @@ class Run:
 def fixture_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("worker")
     uri = world.registry()
-    with EmbeddedBroker(world.topics_of_the_broker()) as broker:
+    with EmbeddedBroker(making.topics_of_the_broker()) as broker:
         feeder = Feeder(broker.bootstrap_servers)
-        rows = list(world.stream(11, 130))
+        rows = list(making.stream(11, 130))
         half = len(rows) // 2
         feeder.send(rows[:half])  # it finds these when it starts
         with Worker(folder, broker.bootstrap_servers, MLFLOW__TRACKING_URI=uri) as worker:
             worker.wait_ready()
             for at in range(half, len(rows), 150):
                 feeder.send(rows[at : at + 150])
-            wait_until(world.all_committed(broker.bootstrap_servers), alive=worker)
+            wait_until(judging.all_committed(broker.bootstrap_servers), alive=worker)
             yield Run(broker, worker, folder, len(rows))
 
 
 def test_every_trigger_row_has_one_prediction_and_every_vector_is_the_oracles(run: Run) -> None:
-    outcome, want = world.judge(run.servers)
+    outcome, want = judging.judge(run.servers)
     assert outcome.faults == {}
     assert outcome.repeated == []
-    assert {f for f, n in want.fates.items() if n} == {"predicted", "kept", "duplicate", "conflict", "expired"}
+    assert {f for f, n in want.fates.items() if n} == {"kept", "duplicate", "conflict", "expired"}
     assert set(want.rejected.values()) == {
         "undecodable", "unknown_feature_set", "key_mismatch", "wrong_partition", "out_of_range", "future", "conflict", "expired",
     }  # fmt: skip
@@ -64,10 +67,10 @@ def test_predictions_are_the_models_own_answers(run: Run) -> None:
     from models.registry import Registry
 
     registry = Registry(world.registry(), run.folder / "reader-cache", max_concurrent_models=1)
-    model = registry.load(world.MODEL, registry.resolve(world.MODEL, "champion"))
-    _, want = world.judge(run.servers)
+    model = registry.load(making.MODEL, registry.resolve(making.MODEL, "champion"))
+    _, want = judging.judge(run.servers)
     bodies = {}
-    for r in world.read_all(run.servers, world.TOPICS.predictions):
+    for r in judging.read_all(run.servers, making.TOPICS.predictions):
         body = json.loads(r.value or b"")
         bodies[body["prediction_id"]] = body
     ids = sorted(want.vectors)
@@ -86,11 +89,11 @@ def test_health_readiness_and_metrics_answer(run: Run) -> None:
     assert status == 200
     group = {"group": "inference"}
     assert world.metric(text, "trading_ml_rows_total", group) == run.rows
-    predictions = len(world.read_all(run.servers, world.TOPICS.predictions))
+    predictions = len(judging.read_all(run.servers, making.TOPICS.predictions))
     assert world.metric(text, "trading_ml_predictions_total") == predictions
     assert world.metric(text, "trading_ml_lag_records", group) == 0
-    assert world.metric(text, "trading_ml_resident_symbols") == len(world.SYMBOLS)
-    assert world.metric(text, "trading_ml_model", {"model": world.MODEL, "role": "champion", "version": "1"}) == 1
+    assert world.metric(text, "trading_ml_resident_symbols") == len(making.SYMBOLS)
+    assert world.metric(text, "trading_ml_model", {"model": making.MODEL, "role": "champion", "version": "1"}) == 1
     assert run.worker.get("/router")[0] == 404
     assert run.worker.get("/table/windows/S00")[0] == 404
 
@@ -112,12 +115,12 @@ def test_it_leaves_at_once_when_told_to(run: Run) -> None:
     started = time.monotonic()
     assert run.worker.stop() == 0
     assert time.monotonic() - started < 10
-    assert world.committed(run.servers) == world.ends(run.servers)
+    assert judging.committed(run.servers) == judging.ends(run.servers)
     assert "Traceback" not in run.worker.log
 
 
 def test_absent_topics_are_one_clear_line(tmp_path: Path) -> None:
-    with EmbeddedBroker({world.TOPICS.features: 4}) as broker, Worker(tmp_path, broker.bootstrap_servers) as worker:
+    with EmbeddedBroker({making.TOPICS.features: 4}) as broker, Worker(tmp_path, broker.bootstrap_servers) as worker:
         assert worker.process.wait(30) == 1
         (line,) = worker.log.splitlines()
     assert line.startswith(f"TopicError: topics missing at {broker_address(line)}: trading.predictions, ")
@@ -129,7 +132,7 @@ def broker_address(line: str) -> str:
 
 
 def test_a_wrong_partition_count_is_one_clear_line(tmp_path: Path) -> None:
-    topics = world.topics_of_the_broker() | {world.TOPICS.predictions: 3}
+    topics = making.topics_of_the_broker() | {making.TOPICS.predictions: 3}
     with EmbeddedBroker(topics) as broker, Worker(tmp_path, broker.bootstrap_servers) as worker:
         assert worker.process.wait(30) == 1
         (line,) = worker.log.splitlines()
@@ -138,7 +141,7 @@ def test_a_wrong_partition_count_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_no_champion_is_one_clear_line(tmp_path: Path) -> None:
     with (
-        EmbeddedBroker(world.topics_of_the_broker()) as broker,
+        EmbeddedBroker(making.topics_of_the_broker()) as broker,
         Worker(
             tmp_path, broker.bootstrap_servers, MLFLOW__TRACKING_URI=world.registry(), MODELS='[{"name": "nobody"}]'
         ) as worker,
@@ -189,14 +192,14 @@ class Door:
 
 
 def test_a_broker_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
-    with EmbeddedBroker(world.topics_of_the_broker()) as broker:
+    with EmbeddedBroker(making.topics_of_the_broker()) as broker:
         door = Door(broker.bootstrap_servers)
-        Feeder(broker.bootstrap_servers).send(list(world.stream(5, 4)))
+        Feeder(broker.bootstrap_servers).send(list(making.stream(5, 4)))
         with Worker(tmp_path, door.address, command=world.LIGHT) as worker:
             wait_until(lambda: door.refused > 1, alive=worker)
             assert worker.process.poll() is None
             door.open = True
             worker.wait_ready()
-            wait_until(world.all_committed(broker.bootstrap_servers), alive=worker)
+            wait_until(judging.all_committed(broker.bootstrap_servers), alive=worker)
         door.close()
-        assert world.judge(broker.bootstrap_servers)[0].faults == {}
+        assert judging.judge(broker.bootstrap_servers)[0].faults == {}

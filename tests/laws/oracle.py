@@ -55,7 +55,7 @@ class Oracle:
         """Take a row in; returns its fate. Its own answer, and those of rows that waited, are added to `answers`."""
         partition = self.partition_of(row.symbol)
         now = self.stream_time[partition] = max(self.stream_time.get(partition, -1), row.known)
-        fate = self._place(row)
+        fate = "clock" if row.feature_set == "__clock__" else self._place(row)
         if fate == "kept" and row.feature_set == self.spec.trigger:
             vector, stale, incomplete = self._vector(row, row.known)
             if incomplete and self.spec.deadline_us > 0:

@@ -19,6 +19,7 @@ from streams.inference_log import decode_log
 from streams.partitioner import partition_of
 from streams.pipeline import Load, Pipeline, Scan, StepResult
 from streams.records import PartitionRecords
+from streams.wire import CLOCK
 from tests.laws.oracle import Oracle, Row
 
 if TYPE_CHECKING:
@@ -225,9 +226,9 @@ def one_partition(draw: st.DrawFn) -> list[Row]:
     now, rows = 0, []
     for offset in range(draw(st.integers(4, 30))):
         now += draw(st.sampled_from([0, 1, 3, 8, 20]))
-        name = draw(st.sampled_from(["bars", "bars", "bars", "slow"]))
+        name = draw(st.sampled_from(["bars", "bars", "bars", "bars", "slow", CLOCK]))
         event = now - draw(st.sampled_from([0, 0, 2, 9]))
-        values = dict.fromkeys(SETS[name], float(offset))
+        values = dict.fromkeys(SETS.get(name, ()), float(offset))
         rows.append(Row(offset, draw(st.sampled_from(["A", "B", "C"])), name, max(event, 0), now, 0, values))
     return rows
 

@@ -151,8 +151,8 @@ def test_aiokafka_seeks_only_where_something_is_committed() -> None:
 
 def test_streams_run_compiled() -> None:
     """The pure-Python stream acknowledges events it skipped after a rebalance; the compiled one does not."""
-    assert faust_streams._CStreamIterator is not None
-    assert "compiled" not in str(faust_streams.__file__)
+    compiled: Any = faust_streams
+    assert compiled._CStreamIterator is not None
 
 
 def test_the_scheme_is_known_after_registering() -> None:

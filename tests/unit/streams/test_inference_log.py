@@ -1,4 +1,4 @@
-"""The inference log's Arrow (its golden schema is in test_schemas_produced.py): back and forth, and a ValueError for whatever is not one."""
+"""The inference log's Arrow: back and forth, and a ValueError for what is none. Its golden schema: test_schemas_produced.py."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_one_model_alone_is_its_own_layout() -> None:
 
 
 def test_two_publication_lags_of_a_set_are_refused() -> None:
-    with pytest.raises(LayoutError, match="model 'n' wants a publication lag of 7 us for feature set 'bars', another .* 5 us"):
+    with pytest.raises(LayoutError, match=r"model 'n' wants a publication lag of 7 us for feature set 'bars', another .* 5 us"):
         merge_specs([spec(bars=fs("a")), spec("n", bars=fs("a", lag=7))])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -11,6 +11,9 @@ from confluent_kafka import KafkaError, KafkaException
 from streams import outbox as module
 from streams.errors import DeliveryError
 from streams.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Report = Any
 
@@ -133,7 +136,7 @@ async def test_one_failure_fails_everything_after_it(box: Outbox) -> None:
     producer(box).deliver(1, error=KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
     producer(box).deliver()
     with pytest.raises(
-        DeliveryError, match="record for predictions was not delivered: .*MSG_SIZE_TOO_LARGE.*; nothing after the"
+        DeliveryError, match=r"record for predictions was not delivered: .*MSG_SIZE_TOO_LARGE.*; nothing after the"
     ):
         await box.confirmed(epoch)
     with pytest.raises(DeliveryError):
@@ -197,13 +200,13 @@ async def test_a_full_queue_behind_a_failure_does_not_wait_for_ever(box: Outbox,
     box.send_many("t", [(0, b"k", b"v"), (0, b"k", b"v")])
     fake.deliver(1, error=KafkaError(KafkaError._MSG_TIMED_OUT))
     fake.room = 1
+    sends: dict[str, Callable[[], object]] = {
+        "send": lambda: box.send("t", partition=0, key=None, value=b"v"),
+        "send_many": lambda: box.send_many("t", [(0, b"k", b"v")]),
+        "send_changelog": lambda: box.send_changelog("t", [(0, b"k", b"v")]),
+    }
     with pytest.raises(DeliveryError):
-        if send == "send":
-            box.send("t", partition=0, key=None, value=b"v")
-        elif send == "send_many":
-            box.send_many("t", [(0, b"k", b"v")])
-        else:
-            box.send_changelog("t", [(0, b"k", b"v")])
+        sends[send]()
 
 
 async def test_a_record_that_is_never_accepted_fails_and_is_not_tried_for_ever(box: Outbox) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of the features topic's bytes: a row, or a refusal with its reason and the bytes as they came; never an exception."""
+"""What becomes of the features topic's bytes: a row, or a refusal with its reason and the bytes as they came."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from streams.layout import SetLayout
 from streams.partitioner import partition_of
 from streams.records import MAX_SYMBOL_BYTES, MAX_TS_US, FeatureBatch, FeatureDecoder, PartitionRecords, Rejected
-from streams.rejections import MOST_BYTES, MOST_DETAIL, fit, rejection_headers
 
 PARTITIONS = 3
 HOME = partition_of(b"A", PARTITIONS)
@@ -294,29 +293,3 @@ def test_a_valid_row_keeps_every_bit(values: dict[str, float | None], revision: 
     batch = taken(row(values=values, revision=revision))
     expected = [np.nan if values.get(f) is None else values[f] for f in "ab"]
     assert batch.values.tobytes() == np.array([expected], dtype=np.float64).tobytes()
-
-
-def test_what_is_too_large_for_the_rejected_topic_is_left_out_and_said() -> None:
-    whole = Rejected("f", 1, 9, b"k", b"v" * MOST_BYTES, "undecodable", "d" * 5 * MOST_DETAIL)
-    cut = fit(whole)
-    assert (cut.key, cut.value) == (b"k", None)
-    assert len(cut.detail) < MOST_DETAIL + 200
-    assert f"value of {MOST_BYTES} bytes left out; it stands in f at this offset" in cut.detail
-    assert fit(Rejected("f", 1, 9, b"k" * (MOST_BYTES + 1), b"v", "undecodable", "d")).key is None
-    both = fit(Rejected("f", 1, 9, b"k" * (MOST_BYTES + 1), b"v" * (MOST_BYTES + 1), "undecodable", "d"))
-    assert (both.key, both.value) == (None, None)
-    small = Rejected("f", 1, 9, None, None, "undecodable", "empty value")
-    assert fit(small) == small
-
-
-def test_rejected_headers_are_those_of_kafka_connect() -> None:
-    one = Rejected("f", 1, 9, b"k", b"v", "undecodable", "not a row: ä")
-    assert rejection_headers(one) == [
-        ("__connect.errors.topic", b"f"),
-        ("__connect.errors.partition", b"1"),
-        ("__connect.errors.offset", b"9"),
-        ("__connect.errors.stage", b"VALUE_CONVERTER"),
-        ("__connect.errors.exception.class.name", b"undecodable"),
-        ("__connect.errors.exception.message", "not a row: ä".encode()),
-    ]
-    assert dict(rejection_headers(Rejected("f", 1, 9, b"k", b"v", "future", "x")))["__connect.errors.stage"] == b"TRANSFORMATION"

@@ -16,6 +16,7 @@ from streams.state import LAYOUT, SetState, SymbolState, pack, unpack
 from streams.wire import INDEX_BITS, position_of, true_offset
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+NONE = np.zeros(0, dtype=np.int64)
 SAMPLE = SymbolState(
     41,
     {
@@ -26,7 +27,7 @@ SAMPLE = SymbolState(
             np.array([40, 41], dtype=np.int64),
             np.array([[1.5, np.nan], [-0.0, 1e300]]),
         ),
-        "slow": SetState(("z",), *(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros((0, 1))),
+        "slow": SetState(("z",), NONE, NONE, NONE, np.zeros((0, 1))),
     },
 )
 

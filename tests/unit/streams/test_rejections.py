@@ -1,0 +1,32 @@
+"""How a refused record goes to the rejected topic: as it came, as far as the topic can take it."""
+
+from __future__ import annotations
+
+from streams.records import Rejected
+from streams.rejections import MOST_BYTES, MOST_DETAIL, fit, rejection_headers
+
+
+def test_what_is_too_large_for_the_rejected_topic_is_left_out_and_said() -> None:
+    whole = Rejected("f", 1, 9, b"k", b"v" * MOST_BYTES, "undecodable", "d" * 5 * MOST_DETAIL)
+    cut = fit(whole)
+    assert (cut.key, cut.value) == (b"k", None)
+    assert len(cut.detail) < MOST_DETAIL + 200
+    assert f"value of {MOST_BYTES} bytes left out; it stands in f at this offset" in cut.detail
+    assert fit(Rejected("f", 1, 9, b"k" * (MOST_BYTES + 1), b"v", "undecodable", "d")).key is None
+    both = fit(Rejected("f", 1, 9, b"k" * (MOST_BYTES + 1), b"v" * (MOST_BYTES + 1), "undecodable", "d"))
+    assert (both.key, both.value) == (None, None)
+    small = Rejected("f", 1, 9, None, None, "undecodable", "empty value")
+    assert fit(small) == small
+
+
+def test_rejected_headers_are_those_of_kafka_connect() -> None:
+    one = Rejected("f", 1, 9, b"k", b"v", "undecodable", "not a row: ä")
+    assert rejection_headers(one) == [
+        ("__connect.errors.topic", b"f"),
+        ("__connect.errors.partition", b"1"),
+        ("__connect.errors.offset", b"9"),
+        ("__connect.errors.stage", b"VALUE_CONVERTER"),
+        ("__connect.errors.exception.class.name", b"undecodable"),
+        ("__connect.errors.exception.message", "not a row: ä".encode()),
+    ]
+    assert dict(rejection_headers(Rejected("f", 1, 9, b"k", b"v", "future", "x")))["__connect.errors.stage"] == b"TRANSFORMATION"
