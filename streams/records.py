@@ -12,7 +12,6 @@ the rest goes on.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ import numpy as np
 from streams.frame_columns import FrameError
 from streams.frames import FrameDecoder, is_frame, rejected_rows
 from streams.layout import SetLayout
+from streams.row_columns import good_batches
+from streams.row_types import Head, Nameless, row_type
 from streams.wire import (
     ARROW_STREAM,
     BAD_RANGE,
@@ -59,14 +60,6 @@ __all__ = [
     "Rejected",
     "rejected_rows",
 ]
-
-
-class _Head(msgspec.Struct):
-    feature_set: str
-
-
-class _Nameless(msgspec.Struct, tag_field="feature_set", tag=""):
-    """No feature set has this name; beside it a row must name its own, which msgspec asks only where there is a choice."""
 
 
 class _Rows:
@@ -110,43 +103,18 @@ class _Rows:
         self._clear()
 
 
-def _row_type(layout: SetLayout) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
-    # Wire names need not be Python identifiers, so fields are f0, f1, … renamed to them.
-    fields = [f"f{i}" for i in range(len(layout.features))]
-    values = msgspec.defstruct(
-        "Values",
-        [(f, float | bool | None, math.nan) for f in fields],
-        rename=dict(zip(fields, layout.features, strict=True)),
-        gc=False,
-    )
-    row = msgspec.defstruct(
-        "Row",
-        [
-            ("symbol", str),
-            ("ts_event_us", int),
-            ("values", values),
-            ("ts_known_us", int | None, None),
-            ("revision", int, 0),
-        ],
-        tag_field="feature_set",
-        tag=layout.feature_set,
-        gc=False,
-    )
-    return row, values
-
-
 class FeatureDecoder:
     """Bytes of the features topic → `FeatureBatch` per feature set, for one layout and partition count."""
 
     def __init__(self, layout: Layout, *, partitions: int, max_future_us: int) -> None:
         self._layout = layout
         self._max_future_us = max_future_us
-        self._types = {_row_type(s)[0]: s for s in (*layout.values(), SetLayout(CLOCK, (), 0, 1))}
-        union: Any = _Nameless
+        self._types = {row_type(s): s for s in (*layout.values(), SetLayout(CLOCK, (), 0, 1))}
+        union: Any = Nameless
         for row in self._types:
             union = union | row
         self._decode = msgspec.json.Decoder(union).decode
-        self._head = msgspec.json.Decoder(_Head).decode
+        self._head = msgspec.json.Decoder(Head).decode
         self._homes = Homes(partitions)
         self._frames = FrameDecoder(layout, self._homes, max_future_us=max_future_us)
 
@@ -168,7 +136,7 @@ class FeatureDecoder:
             records = part.records
             frames = [i for i, r in enumerate(records) if r.headers and is_frame(r)]
             for before, at in pairwise([-1, *frames, len(records)]):
-                self._decode_rows(part, records[before + 1 : at] if frames else records, by_type, rejected, seq)
+                self._decode_stretch(part, records[before + 1 : at] if frames else records, by_type, rejected, seq)
                 seq += at - before - 1
                 if at < len(records):
                     seq += self._decode_frame(part, records[at], by_set, rejected, seq, counts)
@@ -206,6 +174,34 @@ class FeatureDecoder:
             counts["rows"] += n - 1
             counts["unread_features"] += unread
         return n
+
+    def _decode_stretch(
+        self,
+        part: PartitionRecords,
+        records: Sequence[Record],
+        by_type: dict[type[msgspec.Struct], _Rows],
+        rejected: list[Rejected],
+        seq: int,
+    ) -> None:
+        if not records:
+            return
+        good = good_batches(
+            part,
+            records,
+            decode=self._decode,
+            types=self._types,
+            homes=self._homes,
+            max_future_us=self._max_future_us,
+            seq=seq,
+        )
+        if good is None:
+            self._decode_rows(part, records, by_type, rejected, seq)
+            return
+        by_set = {rows.layout.feature_set: rows for rows in by_type.values()}
+        for batch in good:
+            rows = by_set[batch.feature_set]
+            rows.close(part.topic)
+            rows.pieces.append(batch)
 
     def _decode_rows(
         self,

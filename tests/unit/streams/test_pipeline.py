@@ -1,4 +1,4 @@
-"""A chunk's whole path, where the laws of tests/laws do not look: abstentions, several models, swaps, cuts."""
+"""A chunk's whole path, where the laws of tests/laws do not look: abstentions, the shares of a record, cuts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from streams import served
 from streams.cuts import cut_by_slack
 from streams.layout import SetLayout
 from streams.records import FeatureDecoder
+from tests.unit.streams.pipes import PARTITIONS, X1, X, Y, bar, bodies, handle, part, serve, vectors
 from tests.unit.streams.wire import nothing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.handle import Predict
-
-from tests.unit.streams.pipes import PARTITIONS, X1, X, Y, bar, bodies, handle, part, serve, vectors
 
 
 def test_too_little_known_abstains_as_incomplete() -> None:

@@ -22,6 +22,7 @@ from streams import inference_log, outcomes, predictions, records, schemas
 from streams.frame_columns import HEADS, FrameError, plan_columns
 from streams.layout import merge_specs
 from streams.rejections import MOST_BYTES, rejection_headers
+from streams.row_types import row_type
 from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS
 from tests.unit.streams import wire
 
@@ -44,7 +45,7 @@ def dataclass(kind: type[Any], *more: str) -> tuple[set[str], set[str]]:
 
 
 def test_fields_are_those_of_the_code() -> None:
-    row: Any = records._row_type(merge_specs([wire.spec()])["bars_1d"])[0]
+    row: Any = row_type(merge_specs([wire.spec()])["bars_1d"])
     names, required = struct(row)
     tag = row.__struct_config__.tag_field
     assert properties("feature_row") == (names | {tag}, required | {tag})

@@ -1,0 +1,46 @@
+"""The msgspec structs of JSON feature rows, built from a layout. Core."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from streams.layout import SetLayout
+
+
+class Head(msgspec.Struct):
+    """All that is read of a row to say which set it names."""
+
+    feature_set: str
+
+
+class Nameless(msgspec.Struct, tag_field="feature_set", tag=""):
+    """No feature set has this name; beside it a row must name its own, which msgspec asks only where there is a choice."""
+
+
+def row_type(layout: SetLayout) -> type[msgspec.Struct]:
+    """The struct of one feature set's rows, tagged by its name."""
+    # Wire names need not be Python identifiers, so fields are f0, f1, … renamed to them.
+    fields = [f"f{i}" for i in range(len(layout.features))]
+    values = msgspec.defstruct(
+        "Values",
+        [(f, float | bool | None, math.nan) for f in fields],
+        rename=dict(zip(fields, layout.features, strict=True)),
+        gc=False,
+    )
+    return msgspec.defstruct(
+        "Row",
+        [
+            ("symbol", str),
+            ("ts_event_us", int),
+            ("values", values),
+            ("ts_known_us", int | None, None),
+            ("revision", int, 0),
+        ],
+        tag_field="feature_set",
+        tag=layout.feature_set,
+        gc=False,
+    )
