@@ -13,8 +13,10 @@ from confluent_kafka import Producer
 
 from streams.broker import EmbeddedBroker
 from streams.frames_out import FRAME_HEADERS, frames
-from tests.broker import inference_world as world
-from tests.broker.inference_world import PARTITIONS, START_US, TOPICS, Worker, wait_until
+from tests.broker import inference_judge as judge
+from tests.broker import inference_rows as world
+from tests.broker.inference_rows import PARTITIONS, START_US, TOPICS
+from tests.broker.inference_world import Worker, registry, wait_until
 from tests.laws.oracle import Oracle, Row
 
 if TYPE_CHECKING:
@@ -53,25 +55,25 @@ def test_rows_mean_the_same_in_whatever_records_they_come(tmp_path: Path) -> Non
             producer.produce(TOPICS.features, b"no frame", partition=1, headers=list(FRAME_HEADERS), timestamp=later)
             assert producer.flush(20) == 0
 
-        with Worker(tmp_path, broker.bootstrap_servers, MLFLOW__TRACKING_URI=world.registry()) as worker:
+        with Worker(tmp_path, broker.bootstrap_servers, MLFLOW__TRACKING_URI=registry()) as worker:
             for piece, at in enumerate(range(0, len(sent), 230)):
                 send(sent[at : at + 230], framed=piece % 3 != 2)
             worker.wait_ready()
-            wait_until(world.all_committed(broker.bootstrap_servers), alive=worker)
+            wait_until(judge.all_committed(broker.bootstrap_servers), alive=worker)
         want = {f"{world.MODEL}:{world.VERSION}:{a.row.symbol}:{a.row.event}:{a.row.revision}": a.vector for a in oracle.answers}
-        predictions = [json.loads(r.value or b"") for r in world.read_all(broker.bootstrap_servers, TOPICS.predictions)]
+        predictions = [json.loads(r.value or b"") for r in judge.read_all(broker.bootstrap_servers, TOPICS.predictions)]
         assert sorted(p["prediction_id"] for p in predictions) == sorted(want)
-        ends = world.ends(broker.bootstrap_servers)
+        ends = judge.ends(broker.bootstrap_servers)
         assert all(p["source"]["offset"] < ends[p["source"]["partition"]] for p in predictions)
         logged: dict[str, list[float]] = {}
-        for r in world.read_all(broker.bootstrap_servers, TOPICS.inference_log):
+        for r in judge.read_all(broker.bootstrap_servers, TOPICS.inference_log):
             log = pa.ipc.open_stream(r.value).read_all()
             logged.update(zip(log["prediction_id"].to_pylist(), log["vector"].to_pylist(), strict=True))
         bits = {pid: struct.pack(f"<{len(v)}d", *v) for pid, v in logged.items()}
         assert bits == {pid: struct.pack(f"<{len(v)}d", *v) for pid, v in want.items()}
         reasons = [
             r.headers["__connect.errors.exception.class.name"].decode()
-            for r in world.read_all(broker.bootstrap_servers, TOPICS.features_rejected)
+            for r in judge.read_all(broker.bootstrap_servers, TOPICS.features_rejected)
         ]
     pieces = -(-len(sent) // 230)
     refused = [fate for fate in fates if fate in {"conflict", "expired"}]

@@ -50,6 +50,7 @@ def told(batches: list[FeatureBatch]) -> dict[str, list[Any]]:
 def test_a_stretch_gives_the_batches_and_rejections_of_its_records(
     given: list[tuple[Any, bool]], bad: list[bytes | None]
 ) -> None:
+    spoil = len(bad) == 2
     records = [
         Record(
             5 * i,

@@ -61,7 +61,9 @@ def test_a_data_frame_is_taken_with_its_own_types() -> None:
         {
             "symbol": pd.Categorical(["A", "A", "A"]),
             "ts_event_us": pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"]),
-            "ts_known_us": pd.to_datetime(pd.Series(["2024-01-01 01:00", None, "2024-01-03 01:00"])).dt.tz_localize("US/Eastern").array,
+            "ts_known_us": pd.to_datetime(pd.Series(["2024-01-01 01:00", None, "2024-01-03 01:00"]))
+            .dt.tz_localize("US/Eastern")
+            .array,
             "revision": [0, None, 2],
             "flag": [True, False, True],
             "count": pd.array([1, None, 2**40], dtype="Int64"),

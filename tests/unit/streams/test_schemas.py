@@ -36,7 +36,8 @@ OPTIONAL = {
     "feature_row.json": "ts_known_us revision values.ret_1 values.vol_20",
     "outcome.json": "ts_known_us revision",
     "alert.json": "labels.column labels.model labels.role labels.version",
-    "serving_spec.json": "layout level min_completeness deadline_us feature_sets.bars_1d.sessions residuals reference prediction_reference reference.ret_1 "
+    "serving_spec.json": "layout level min_completeness deadline_us feature_sets.bars_1d.sessions "
+    "residuals reference prediction_reference reference.ret_1 "
     "reference.vol_20.hour reference.vol_20.lag1 reference.ret_1.rho reference.vol_20.hour.rho reference.vol_20.lag1.rho "
     "prediction_reference.rho columns.0.lag columns.0.max_age_us columns.0.required feature_sets.bars_1d.publication_lag_us",
 }
