@@ -30,6 +30,10 @@ LAYOUT = 1
 """Number of the serving-spec layout written by this version."""
 
 
+MAX_US = 1 << 53
+"""Times and durations lie below this many microseconds (285 years): exact in every JSON reader, and no sum of two overflows."""
+
+
 class Lag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How far back a column looks: exactly one of `bars` (steps of the feature set's bar grid) or `us`."""
 
@@ -135,10 +139,10 @@ def _contradictions(spec: ServingSpec) -> list[str]:
         wrong.append(f"level {spec.level} is not between 0 and 1")
     if not 0.0 <= spec.min_completeness <= 1.0:
         wrong.append(f"min_completeness {spec.min_completeness} is not between 0 and 1")
-    if spec.deadline_us < 0:
-        wrong.append(f"deadline_us {spec.deadline_us} is negative")
-    if spec.horizon_us <= 0:
-        wrong.append(f"horizon_us {spec.horizon_us} is not positive")
+    if not 0 <= spec.deadline_us < MAX_US:
+        wrong.append(f"deadline_us {spec.deadline_us} is not in [0, {MAX_US})")
+    if not 0 < spec.horizon_us < MAX_US:
+        wrong.append(f"horizon_us {spec.horizon_us} is not in (0, {MAX_US})")
     for name, fs in spec.feature_sets.items():
         wrong += _set_contradictions(name, fs)
     for c in spec.columns:
@@ -156,8 +160,10 @@ def _set_contradictions(name: str, fs: FeatureSetSpec) -> list[str]:
     wrong: list[str] = []
     if name.startswith("__"):
         wrong.append(f"feature set {name!r}: names that begin with two underscores are reserved; choose another")
-    if fs.bar_us <= 0 or fs.depth_rows <= 0 or fs.publication_lag_us < 0:
-        wrong.append(f"feature set {name!r}: bar_us and depth_rows must be positive, publication_lag_us not negative")
+    if not (0 < fs.bar_us < MAX_US and fs.depth_rows > 0 and 0 <= fs.publication_lag_us < MAX_US):
+        wrong.append(
+            f"feature set {name!r}: bar_us and depth_rows must be positive, publication_lag_us not negative, all below {MAX_US}"
+        )
     if any(o >= c for o, c in fs.sessions) or any(a[1] > b[0] for a, b in pairwise(fs.sessions)):
         wrong.append(f"feature set {name!r}: sessions must be (open, close) with open < close, ascending, not overlapping")
     if len(set(fs.features)) != len(fs.features) or not fs.features:
