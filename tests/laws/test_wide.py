@@ -74,11 +74,12 @@ def test_500_columns_of_odd_numbers_come_through_bit_for_bit() -> None:
     rng = np.random.default_rng(5)
     symbols = [f"S{i}" for i in range(12)]
     history = [np.array(ODD)[rng.integers(0, len(ODD), (len(symbols), len(FEATURES)))] for _ in range(6)]
-    p, offsets = pipeline(), {}
+    p = pipeline()
+    offsets: dict[int, int] = {}
     for number, values in enumerate(history):
         out = feed(p, bar(symbols, number + 1, values), offsets)
     assert out.rejected == []
-    logged = {}
+    logged: dict[str, NDArray[np.float64]] = {}
     for _, data in out.logs:
         log = decode_log(data)
         logged.update(zip(log.table["symbol"].to_pylist(), log.vectors(), strict=True))
@@ -91,7 +92,8 @@ def test_500_columns_of_odd_numbers_come_through_bit_for_bit() -> None:
 
 def test_10_000_symbols_hold_no_more_than_their_depth() -> None:
     symbols = [f"S{i:05}" for i in range(10_000)]
-    p, offsets = pipeline(), {}
+    p = pipeline()
+    offsets: dict[int, int] = {}
     sizes = []
     for number in range(1, DEPTH + 5):
         out = feed(p, bar(symbols, number, np.full((len(symbols), len(FEATURES)), float(number))), offsets)
