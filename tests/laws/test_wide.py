@@ -76,9 +76,9 @@ def test_500_columns_of_odd_numbers_come_through_bit_for_bit() -> None:
     history = [np.array(ODD)[rng.integers(0, len(ODD), (len(symbols), len(FEATURES)))] for _ in range(6)]
     p = pipeline()
     offsets: dict[int, int] = {}
-    for number, values in enumerate(history):
-        out = feed(p, bar(symbols, number + 1, values), offsets)
-    assert out.rejected == []
+    fed = [feed(p, bar(symbols, number + 1, values), offsets) for number, values in enumerate(history)]
+    assert [r for out in fed for r in out.rejected] == []
+    out = fed[-1]
     logged: dict[str, NDArray[np.float64]] = {}
     for _, data in out.logs:
         log = decode_log(data)
