@@ -33,12 +33,19 @@ log = structlog.get_logger()
 def run_worker(settings: Settings, group_name: str) -> NoReturn:
     """Run one worker of `inference` or `monitor` until SIGTERM or SIGINT, or until it must leave."""
     _configure_logging()
+    settings = in_own_folder(settings, group_name)
     lock = lock_state_folder(settings.storage.state_dir)
     wait_for_kafka(settings)
     group = inference_group(settings) if group_name == "inference" else monitor_group(settings)
     _execute(group, group_name, settings)
     lock.close()
     sys.exit(0)
+
+
+def in_own_folder(settings: Settings, group_name: str) -> Settings:
+    """The settings with the group's own folder under `storage.state_dir`, so that one worker of each shares a machine."""
+    storage = settings.storage.model_copy(update={"state_dir": settings.storage.state_dir / group_name})
+    return settings.model_copy(update={"storage": storage})
 
 
 def wait_for_kafka(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 from mode import Service
 
 from streams import metrics
+from streams.leave import EX_CONFIG, leave
 
 if TYPE_CHECKING:
     from streams.group import Group
@@ -32,7 +33,10 @@ class WebServer(Service):
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as e:
+            leave(EX_CONFIG, f"cannot listen on {self._host}:{self._port} ({e.strerror}); set web.port, or give --web-port")
 
     async def on_stop(self) -> None:
         """Stop listening."""

@@ -71,7 +71,7 @@ class Surroundings:
             "MLFLOW__TRACKING_URI": self.tracking_uri,
             "MLFLOW__MODEL_REGISTRY": str(self.models),
             "STORAGE__CACHE_DIR": str(self.folder / "cache" / worker),
-            "STORAGE__STATE_DIR": str(self.folder / "state" / worker),
+            "STORAGE__STATE_DIR": str(self.folder / "state"),
             "DATABASE__PATH": str(self.warehouse),
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             "INFERENCE__COMMIT_INTERVAL": "500ms",  # pacing sees progress only at commits

@@ -104,10 +104,18 @@ def test_a_second_worker_on_the_same_state_folder_is_refused(run: Run) -> None:
         (line,) = second.log.splitlines()
     owner = run.worker.process.pid
     assert line == (
-        f"StateFolderInUse: state folder {run.folder / 'state'} is in use by process {owner}; "
+        f"StateFolderInUse: state folder {run.folder / 'state' / 'inference'} is in use by process {owner}; "
         "stop it, or give this worker its own storage.state_dir"
     )
     assert run.worker.get("/readyz")[0] == 200
+
+
+def test_a_port_in_use_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    port = str(run.worker.port)
+    with Worker(tmp_path, run.servers, MLFLOW__TRACKING_URI=world.registry(), WEB__PORT=port) as second:
+        assert second.process.wait(30) == 78
+    assert f"trading-ml: cannot listen on 127.0.0.1:{port}" in second.log
+    assert "Traceback" not in second.log
 
 
 def test_it_leaves_at_once_when_told_to(run: Run) -> None:
