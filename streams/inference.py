@@ -69,9 +69,13 @@ class InferenceHandler:
 
     def swap(self, handles: Sequence[ModelHandle]) -> None:
         """Serve these versions from the next chunk on."""
-        self.pipeline.swap(handles)
+        short = self.pipeline.swap(handles)
         self._show_models()
         log.info("models in service", models=[f"{h.name}:{h.version}" for h in handles])
+        for feature_set, rows in short.items():
+            log.warning(
+                "windows grow: long lags are missing until a symbol has brought more rows", feature_set=feature_set, rows=rows
+            )
 
     def _load(self, partition: int, symbol: str) -> bytes | None:
         return self._held().get(partition, symbol.encode())

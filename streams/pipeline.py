@@ -56,15 +56,18 @@ class Pipeline:
         self.windows = LagWindows(self._layout, slack_rows=slack_rows)
         self._stream_time = StreamTime()
 
-    def swap(self, handles: Sequence[ModelHandle]) -> None:
+    def swap(self, handles: Sequence[ModelHandle]) -> dict[str, int]:
         """Serve these versions from the next chunk on. Windows are kept; when the layout changes they are laid out anew.
 
-        Raises `LayoutError`, and changes nothing, when these versions cannot be served together.
+        Returns, by feature set whose windows grew, how many rows a symbol must still bring until they reach all the way
+        back. Raises `LayoutError`, and changes nothing, when these versions cannot be served together.
         """
         before = self._layout
         self._serve(handles)
         if self._layout != before:
             self.windows = self.windows.laid_out(self._layout)
+        held = {name: before[name].depth_rows if name in before else 0 for name in self._layout}
+        return {name: s.depth_rows - held[name] for name, s in self._layout.items() if s.depth_rows > held[name]}
 
     @property
     def handles(self) -> list[ModelHandle]:

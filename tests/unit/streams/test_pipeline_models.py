@@ -109,6 +109,12 @@ def test_a_swap_keeps_windows_when_the_layout_changes() -> None:
     assert lagged["value"] == 3.0 + 6.0
 
 
+def test_a_swap_says_how_many_rows_its_longer_windows_lack() -> None:
+    pipeline = serve(handle("m", [X], depth=4))
+    assert pipeline.swap([handle("m", [X1, Y, Z], depth=7)]) == {"bars": 3, "slow": 7}
+    assert pipeline.swap([handle("m", [X1], depth=5)]) == {}
+
+
 def test_a_swap_to_the_same_layout_leaves_windows_alone() -> None:
     pipeline = serve(handle("m", [X, X1]))
     pipeline.step(part(bar(10, x=1.0)), nothing)
