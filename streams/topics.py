@@ -111,7 +111,8 @@ def create_topics(kafka: Kafka, *, timeout_s: float = 30.0) -> dict[str, Literal
     if not missing:
         return done
     wanted = [NewTopic(p.name, p.partitions, kafka.replication_factor, config=dict(p.config)) for p in missing]
-    answers = AdminClient(_quiet(kafka)).create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s)
+    client = AdminClient(_quiet(kafka))  # kept until the answers are in: they die with it
+    answers = client.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s)
     for name, answer in answers.items():
         try:
             answer.result()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
 
 from config.sections import Kafka, Security, Topics
 from streams.clients import MAX_RECORD_BYTES, kafka_client_config, producer_config
-from streams.topics import all_topics
+from streams.topics import all_topics, create_topics
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def _kafka(**changes: object) -> Kafka:
@@ -61,3 +69,27 @@ def test_producers_are_idempotent_acknowledged_by_all_and_use_the_shared_partiti
     assert config["partitioner"] == "murmur2_random"
     assert config["acks"] == "all"
     assert config["enable.idempotence"] is True
+
+
+class _Admin:
+    """An admin client whose answers die with it, as confluent-kafka's do."""
+
+    def __init__(self, _config: object) -> None:
+        self.made: list[str] = []
+
+    def list_topics(self, **_: float) -> SimpleNamespace:
+        return SimpleNamespace(topics={})
+
+    def create_topics(self, wanted: list[Any], **_: float) -> dict[str, SimpleNamespace]:
+        alive = weakref.ref(self)
+
+        def result() -> None:
+            if alive() is None:
+                raise KafkaException(KafkaError(KafkaError._DESTROY))
+
+        return {topic.topic: SimpleNamespace(result=result) for topic in wanted}
+
+
+def test_the_client_that_creates_topics_lives_until_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("confluent_kafka.admin.AdminClient", _Admin)
+    assert set(create_topics(_kafka()).values()) == {"created"}
