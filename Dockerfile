@@ -4,11 +4,9 @@
 #   docker build -t trading-ml-inference:0.1.0 .
 #   docker run --rm trading-ml-inference:0.1.0 --help
 
-FROM ghcr.io/astral-sh/uv:0.13.9 AS uv
-
 # ---- build: dependencies from uv.lock (hashes checked), then the project as a wheel ----------------------------------
 FROM python:3.11.14-slim-bookworm AS build
-COPY --from=uv /uv /usr/local/bin/uv
+RUN pip install --no-cache-dir uv==0.13.9
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never \

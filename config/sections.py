@@ -47,7 +47,7 @@ class Storage(Section):
     cache_dir: Location = Field(description="Where downloaded model artifacts are kept between starts.")
     state_dir: LocalPath = Field(
         default=Path("./var/state"),
-        description="Where state is kept (RocksDB), a folder per group in it; one worker each. Lost, it is rebuilt from the changelog.",
+        description="Where state is kept (RocksDB), a folder per group; one worker each. Lost, it is rebuilt from the changelog.",
     )
 
 
