@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import importlib
 import logging
 import os
 import random
@@ -125,6 +126,8 @@ def monitor_group(settings: Settings) -> Group:
     from streams.monitor import MonitorHandler, open_warehouse
     from streams.outbox import Outbox
     from streams.topics import PANES_TABLE
+
+    importlib.import_module("scipy.stats")  # a second's work, which the first window would do on the event loop
 
     outbox = Outbox(producer_config(settings.kafka))
     handler = MonitorHandler(settings, registry_of(settings), outbox, open_warehouse(settings.database))
