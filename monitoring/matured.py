@@ -148,10 +148,6 @@ class MaturedRows:
         """Let go of the scorer's panes that end at or before `until_us`; no window will ask for them."""
         self._raise_floor(scorer, until_us // self.pane_us - 1)
 
-    def scorers(self) -> set[Scorer]:
-        """Those with at least one key."""
-        return {scorer for scorer, _ in self._panes}
-
     def _pane(self, scorer: Scorer, index: int) -> _Pane:
         pane = self._panes.get((scorer, index))
         if pane is None:

@@ -42,7 +42,6 @@ class Deadlines:
         self._windows = windows
         self._served: Mapping[str, Served] = {s.handle.name: s for s in served}
         self._waits = [_Wait(partition, symbol, row) for partition, symbol, rows in windows.waiting() for row in rows]
-        self._arrivals: dict[str, list[tuple[str, int, int]]] = {}
 
     def take(self, served: Served, rows: FeatureBatch, vectors: Vectors) -> NDArray[np.bool_]:
         """Which trigger rows begin to wait, bool (rows,)."""
@@ -67,23 +66,14 @@ class Deadlines:
         """
         if not self._waits:
             return
-        self._arrivals = _arrivals(placed, {w.symbol for w in self._waits})
+        arrivals = _arrivals(placed, {w.symbol for w in self._waits})
         settled: set[_Wait] = set()
         for name, served in self._served.items():
-            looks = [look for w in self._waits if w.row.model == name for look in self._looks(w, served, ticks)]
+            mine = (w for w in self._waits if w.row.model == name)
+            looks = [look for w in mine for look in _looks(w, served, ticks, arrivals.get(w.symbol, ()))]
             if looks:
                 settled |= self._decide(served, looks, topic, out)
         self._remember(settled)
-
-    def _looks(self, wait: _Wait, served: Served, ticks: Mapping[int, Ticks]) -> Iterable[_Look]:
-        deadline_us = wait.row.ts_known_us + served.handle.spec.deadline_us
-        tick = ticks.get(wait.partition)
-        ends = None if tick is None else tick.reaches(deadline_us, from_offset=wait.row.offset)
-        for feature_set, offset, known_us in self._arrivals.get(wait.symbol, ()):
-            if offset > wait.row.offset and feature_set != served.plan.trigger and (ends is None or offset < ends):
-                yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
-        if ends is not None:
-            yield _Look(wait, ends, deadline_us, timed_out=True)
 
     def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> set[_Wait]:
         looks.sort(key=lambda look: (look.wait.partition, look.wait.row.offset, look.wait.row.model, look.offset))
@@ -106,6 +96,18 @@ class Deadlines:
                 left[w.symbol].append(w.row)
         for symbol, rows in left.items():
             self._windows.wait(symbol, tuple(rows))
+
+
+def _looks(wait: _Wait, served: Served, ticks: Mapping[int, Ticks], arrivals: Iterable[tuple[str, int, int]]) -> Iterable[_Look]:
+    """The offsets of the piece that may end a wait, in order: rows of the symbol's other sets, then the deadline."""
+    deadline_us = wait.row.ts_known_us + served.handle.spec.deadline_us
+    tick = ticks.get(wait.partition)
+    ends = None if tick is None else tick.reaches(deadline_us, from_offset=wait.row.offset)
+    for feature_set, offset, known_us in arrivals:
+        if offset > wait.row.offset and feature_set != served.plan.trigger and (ends is None or offset < ends):
+            yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
+    if ends is not None:
+        yield _Look(wait, ends, deadline_us, timed_out=True)
 
 
 def _arrivals(placed: Iterable[FeatureBatch], symbols: set[str]) -> dict[str, list[tuple[str, int, int]]]:

@@ -21,7 +21,7 @@ from streams.cli import app
 from streams.layout import SetLayout
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords
 from streams.topics import all_topics
-from tests.unit.streams.wire import Record
+from tests.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

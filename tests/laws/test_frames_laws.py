@@ -15,7 +15,8 @@ from streams.inference_log import decode_log
 from streams.pipeline import Pipeline, StepResult
 from streams.records import PartitionRecords
 from streams.wire import ARROW_STREAM
-from tests.laws.test_windows_laws import PARTITIONS, SETS, SPECS, Record, bits, handle_of, home, reader_of, streams, wire
+from tests.laws.test_windows_laws import PARTITIONS, SETS, SPECS, bits, handle_of, home, reader_of, streams, wire
+from tests.record import Record
 
 if TYPE_CHECKING:
     from models.handle import ModelHandle

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.layout import SetLayout
 from streams.records import FeatureDecoder
 from streams.wire import FeatureBatch, PartitionRecords, joined
-from tests.laws.test_windows_laws import Record
+from tests.record import Record
 
 LAYOUT = {"bars": SetLayout("bars", ("x", "y"), 7, 4), "slow": SetLayout("slow", ("z",), 0, 4)}
 FUTURE_US = 10**6

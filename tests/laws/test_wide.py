@@ -17,7 +17,7 @@ from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
 from streams.state import pack
 from streams.wire import PartitionRecords
-from tests.laws.test_windows_laws import Record
+from tests.record import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

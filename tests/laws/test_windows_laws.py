@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +20,7 @@ from streams.pipeline import Load, Pipeline, Scan, StepResult
 from streams.records import PartitionRecords
 from streams.wire import CLOCK
 from tests.laws.oracle import Oracle, Row
+from tests.record import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,15 +71,6 @@ def handle_of(spec: ServingSpec) -> ModelHandle:
 
 
 HANDLE = handle_of(SPEC)
-
-
-@dataclass(frozen=True)
-class Record:
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @st.composite

@@ -13,7 +13,7 @@ from streams.layout import SetLayout
 from streams.partitioner import partition_of
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, Rejected
 from streams.wire import ARROW_STREAM
-from tests.unit.streams.wire import Record
+from tests.record import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

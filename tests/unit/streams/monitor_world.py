@@ -19,6 +19,7 @@ from streams.monitor import MonitorHandler
 from streams.partitioner import partition_of
 from streams.records import PartitionRecords
 from streams.spans import SpanTracker
+from tests.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,17 +49,6 @@ def settings(folder: Path) -> Settings:
         "TRADING_ML__MONITORING__MIN_SAMPLES": "50",
     }
     return load_settings(LOCAL, env)
-
-
-@dataclass(frozen=True)
-class Record:
-    """A consumed record."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 Placed = tuple[str, int, Record]

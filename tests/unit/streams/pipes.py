@@ -14,7 +14,7 @@ from streams.inference_log import decode_log
 from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
 from streams.records import PartitionRecords
-from tests.unit.streams.wire import Record
+from tests.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,7 @@ from streams.frame_columns import write_frame
 from streams.records import PartitionRecords
 from streams.rejections import rejection_headers
 from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS
+from tests.record import Record
 from tests.unit.streams.framing import (
     DICTIONARY,
     HOME,
@@ -26,7 +27,6 @@ from tests.unit.streams.framing import (
     refused,
     table,
 )
-from tests.unit.streams.wire import Record
 
 
 def compressed(rows: pa.Table) -> bytes:

@@ -11,7 +11,7 @@ from streams.partitioner import partition_of
 from streams.pipeline import Pipeline
 from streams.waiting import Waiting
 from streams.wire import PartitionRecords
-from tests.laws.test_windows_laws import Record
+from tests.record import Record
 
 ROW = Waiting("m", 100, 0, 110, 7)
 LATER = Waiting("m", 200, 0, 210, 8)

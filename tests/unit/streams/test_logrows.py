@@ -14,7 +14,8 @@ from monitoring.joined import Scorer
 from streams.inference_log import encode_log
 from streams.logrows import LogRows, in_time_order, read_log
 from streams.records import PartitionRecords
-from tests.unit.streams.monitor_world import COLUMNS, HORIZON_US, MINUTE_US, START_US, Record, log_record
+from tests.record import Record
+from tests.unit.streams.monitor_world import COLUMNS, HORIZON_US, MINUTE_US, START_US, log_record
 
 TOPIC = "trading.inference-log"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring.errors import WarehouseError
+from tests.record import Record
 from tests.unit.streams.monitor_world import (
     BARS,
     COLUMNS,
@@ -18,7 +19,6 @@ from tests.unit.streams.monitor_world import (
     WINDOW_US,
     Market,
     Placed,
-    Record,
     Registry,
     Worker,
     cut,

@@ -13,7 +13,7 @@ from streams.outcomes import UNKNOWN, OutcomeDecoder
 from streams.partitioner import partition_of
 from streams.records import MAX_REVISION, MAX_TS_US, PartitionRecords
 from streams.rejections import MOST_BYTES, reject
-from tests.unit.streams.monitor_world import Record
+from tests.record import Record
 
 DECODER = OutcomeDecoder(partitions=4, max_future_us=300_000_000)
 GOOG = partition_of(b"GOOG", 4)

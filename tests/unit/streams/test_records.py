@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from streams.layout import SetLayout
 from streams.partitioner import partition_of
 from streams.records import MAX_SYMBOL_BYTES, MAX_TS_US, FeatureBatch, FeatureDecoder, PartitionRecords, Rejected
+from tests.record import Record
 
 PARTITIONS = 3
 HOME = partition_of(b"A", PARTITIONS)
@@ -24,15 +24,6 @@ LAYOUT = {
 ONE_SET = {"bars": LAYOUT["bars"]}
 NOW_MS = 1_000_000
 MAX_FUTURE_US = 1_000
-
-
-@dataclass(frozen=True)
-class Record:
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def row(**changes: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from models.spec import ColumnReference, ColumnSpec, FeatureSetSpec, Lag, Servin
 from streams.partitioner import partition_of
 from streams.pipeline import Pipeline
 from streams.records import PartitionRecords
+from tests.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 GOLDEN = Path(__file__).parents[2] / "golden"
 DAY_US = 86_400_000_000
 PARTITIONS = 8
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a consumer sees of a record."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def golden(name: str) -> bytes:
