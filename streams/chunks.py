@@ -22,9 +22,10 @@ from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from faust.transport import drivers
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
+from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from streams.fetching import take_whole
 from streams.records import PartitionRecords
 from streams.spans import Span, SpanTracker
 
@@ -55,12 +56,13 @@ class Chunk:
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """The driver's thread, with the fetch wait that the settings say in place of its hard-coded 1.5 s."""
+    """The driver's thread: the fetch wait that the settings say in place of its hard-coded 1.5 s, batches taken whole."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         app: Any = self.app
         consumer._fetch_max_wait_ms = app.fetch_max_wait_ms  # noqa: SLF001 - Faust has no setting for it
+        take_whole(app.chunk_topics)
         return consumer
 
 
@@ -161,10 +163,11 @@ class ChunkConsumer(driver.Consumer):
                 self._next[tp] = end
         if not parts:
             return None
-        message: Any = self._to_message(TP(parts[0].topic, parts[0].partition), parts[0].records[-1])
-        message.key = None
-        message.value = Chunk(parts, spans, self.tracker)
-        return message
+        tp, last = TP(parts[0].topic, parts[0].partition), parts[0].records[-1]
+        chunk: Any = Chunk(parts, spans, self.tracker)
+        sent_s = last.timestamp / 1000.0
+        generation = self.app.consumer_generation_id
+        return ConsumerMessage(*tp, last.offset, sent_s, 0, None, None, chunk, None, 0, 0, tp, generation_id=generation)
 
     def positions(self) -> dict[TP, int]:
         """Next offset to take, by source partition read from since it was assigned."""

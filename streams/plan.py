@@ -27,9 +27,13 @@ class Lookup:
     grid: BarGrid
     max_age_us: int | None
     depth_rows: int
-    columns: NDArray[np.intp]
+    columns: NDArray[np.intp] | slice  # a slice where they stand side by side
     features: NDArray[np.intp] | None  # None: all of the set, in order
     awaited: bool  # a required column of another set than the trigger's is among them
+
+    def rows_back(self) -> int:
+        """How many rows before the newest the row looked for lies, where no bar is absent."""
+        return -(-self.lag_us // self.grid.bar_us) if self.bars is None else self.bars
 
     def instants(self, ts_event_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64] | int | None]:
         """The instant each row looks at, and the greatest age there: one for all rows, or int64 (rows,), or None."""
@@ -46,7 +50,7 @@ class VectorPlan:
     columns: int
     trigger: str
     trigger_depth: int | None  # None: windows of the trigger set are no deeper than this model asks
-    lookups: tuple[Lookup, ...]
+    lookups: dict[str, tuple[Lookup, ...]]  # by feature set
 
 
 def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
@@ -58,25 +62,31 @@ def plan_vectors(spec: ServingSpec, layout: Layout) -> VectorPlan:
         groups.setdefault((c.feature_set, lag_us, bars, c.max_age_us), []).append((at, place))
     grids = {name: BarGrid(fs.bar_us, fs.sessions) for name, fs in spec.feature_sets.items()}
     depth = spec.feature_sets[spec.trigger].depth_rows
+    lookups: dict[str, list[Lookup]] = {}
+    for (name, lag_us, bars, max_age_us), members in groups.items():
+        look = Lookup(
+            name,
+            min(lag_us, MAX_TS_US),  # beyond it there is nothing to find, and sort keys would overflow
+            bars,
+            grids[name],
+            max_age_us,
+            spec.feature_sets[name].depth_rows,
+            _side_by_side([c for c, _ in members]),
+            _places([f for _, f in members], len(layout[name].features)),
+            name != spec.trigger and any(spec.columns[c].required for c, _ in members),
+        )
+        lookups.setdefault(name, []).append(look)
     return VectorPlan(
         len(spec.columns),
         spec.trigger,
         depth if depth < layout[spec.trigger].depth_rows else None,
-        tuple(
-            Lookup(
-                name,
-                min(lag_us, MAX_TS_US),  # beyond it there is nothing to find, and sort keys would overflow
-                bars,
-                grids[name],
-                max_age_us,
-                spec.feature_sets[name].depth_rows,
-                np.array([c for c, _ in members], dtype=np.intp),
-                _places([f for _, f in members], len(layout[name].features)),
-                name != spec.trigger and any(spec.columns[c].required for c, _ in members),
-            )
-            for (name, lag_us, bars, max_age_us), members in groups.items()
-        ),
+        {name: tuple(looks) for name, looks in lookups.items()},
     )
+
+
+def _side_by_side(columns: list[int]) -> NDArray[np.intp] | slice:
+    first, n = columns[0], len(columns)
+    return slice(first, first + n) if columns == list(range(first, first + n)) else np.array(columns, dtype=np.intp)
 
 
 def _places(features: list[int], of: int) -> NDArray[np.intp] | None:

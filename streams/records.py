@@ -4,7 +4,7 @@
      "revision": 0, "values": {"ret_1": 0.013, "vol_20": null}}
 
 `ts_known_us` absent or null: `ts_event_us` + the set's publication lag. `revision` absent: 0. A feature that is
-null or absent is NaN; features no served model reads are ignored. Integers and booleans count as float64.
+null or absent is NaN; features no served model reads are ignored and counted. Integers and booleans count as float64.
 A record whose header says so is a frame: `frames`. A row of the reserved set `__clock__` tells time and nothing else.
 Nothing raises: what cannot be used comes back as `Rejected`, and
 the rest goes on.
@@ -12,29 +12,23 @@ the rest goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-import msgspec
-import numpy as np
+from typing import TYPE_CHECKING
 
 from streams.frame_columns import FrameError
 from streams.frames import FrameDecoder, is_frame, rejected_rows
 from streams.layout import SetLayout
+from streams.row_by_row import RowByRow, Rows
 from streams.row_columns import good_batches
-from streams.row_types import Head, Nameless, row_type
+from streams.row_types import row_decoder, row_type
+from streams.unread import count_unread
 from streams.wire import (
     ARROW_STREAM,
-    BAD_RANGE,
-    BAD_SYMBOL,
     CLOCK,
-    FUTURE,
-    INDEX_BITS,
     MAX_REVISION,
     MAX_SYMBOL_BYTES,
     MAX_TS_US,
-    UNKNOWN_SET,
-    WRONG_PARTITION,
     FeatureBatch,
     Homes,
     PartitionRecords,
@@ -44,8 +38,9 @@ from streams.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import msgspec
 
     from streams.layout import Layout
 
@@ -62,60 +57,20 @@ __all__ = [
 ]
 
 
-class _Rows:
-    """One feature set while a chunk is read: columns of JSON rows, which `close` makes the next of the pieces."""
-
-    __slots__ = ("event", "known", "layout", "offset", "partition", "pieces", "revision", "seq", "symbols", "values")
-
-    def __init__(self, layout: SetLayout) -> None:
-        self.layout = layout
-        self.pieces: list[FeatureBatch] = []
-        self._clear()
-
-    def _clear(self) -> None:
-        self.symbols: list[str] = []
-        self.seq: list[int] = []
-        self.partition: list[int] = []
-        self.event: list[int] = []
-        self.known: list[int] = []
-        self.revision: list[int] = []
-        self.offset: list[int] = []
-        self.values: list[tuple[Any, ...]] = []
-
-    def close(self, topic: str) -> None:
-        """Add the rows read since the last call to the pieces."""
-        if not self.symbols:
-            return
-        self.pieces.append(
-            FeatureBatch(
-                self.layout.feature_set,
-                topic,
-                self.symbols,
-                np.array(self.seq, dtype=np.int64),
-                np.array(self.partition, dtype=np.int64),
-                np.array(self.event, dtype=np.int64),
-                np.array(self.known, dtype=np.int64),
-                np.array(self.revision, dtype=np.int64),
-                np.array(self.offset, dtype=np.int64) << INDEX_BITS,
-                np.array(self.values, dtype=np.float64).reshape(len(self.symbols), len(self.layout.features)),
-            )
-        )
-        self._clear()
-
-
 class FeatureDecoder:
     """Bytes of the features topic → `FeatureBatch` per feature set, for one layout and partition count."""
 
     def __init__(self, layout: Layout, *, partitions: int, max_future_us: int) -> None:
         self._layout = layout
         self._max_future_us = max_future_us
-        self._types = {row_type(s): s for s in (*layout.values(), SetLayout(CLOCK, (), 0, 1))}
-        union: Any = Nameless
-        for row in self._types:
-            union = union | row
-        self._decode = msgspec.json.Decoder(union).decode
-        self._head = msgspec.json.Decoder(Head).decode
+        sets = (*layout.values(), SetLayout(CLOCK, (), 0, 1))
+        self._types = {row_type(s): s for s in sets}
+        self._exact = {row_type(s, exact=True): s for s in sets}
+        decode = self._decode = row_decoder(self._types)
+        self._decode_exact = row_decoder(self._exact)
+        self._more_than_read = False
         self._homes = Homes(partitions)
+        self._singly = RowByRow(layout, decode=decode, homes=self._homes, max_future_us=max_future_us)
         self._frames = FrameDecoder(layout, self._homes, max_future_us=max_future_us)
 
     def decode(
@@ -123,23 +78,31 @@ class FeatureDecoder:
     ) -> tuple[list[FeatureBatch], list[Rejected]]:
         """A chunk's rows by feature set, and what was rejected; each in the order given.
 
-        Adds to `counts`: `rows` (a frame that cannot be read counts as one), `frames`, and `unread_features`, the values in
-        frames that no served model reads.
+        Adds to `counts`: `rows` (a frame that cannot be read counts as one), `frames`, and `unread_features`, the values
+        that no served model reads.
         """
+        counts = Counter() if counts is None else counts
+        counts["rows"] += sum(len(p.records) for p in parts)
+        framed = any(r.headers and is_frame(r) for part in parts for r in part.records)
+        if parts and not framed and not self._more_than_read:
+            whole = self._good(parts, exact=True)
+            if whole is not None:
+                return whole, []
         rejected: list[Rejected] = []
-        by_type = {t: _Rows(s) for t, s in self._types.items()}
+        by_type = {t: Rows(s) for t, s in self._types.items()}
         by_set = {rows.layout.feature_set: rows for rows in by_type.values()}
-        if counts is not None:
-            counts["rows"] += sum(len(p.records) for p in parts)
-        seq = 0
+        seq = unread = 0
         for part in parts:
             records = part.records
-            frames = [i for i, r in enumerate(records) if r.headers and is_frame(r)]
+            frames = [i for i, r in enumerate(records) if r.headers and is_frame(r)] if framed else []
             for before, at in pairwise([-1, *frames, len(records)]):
-                self._decode_stretch(part, records[before + 1 : at] if frames else records, by_type, rejected, seq)
-                seq += at - before - 1
+                stretch = PartitionRecords(part.topic, part.partition, records[before + 1 : at]) if frames else part
+                unread += self._decode_stretch(stretch, by_type, by_set, rejected, seq)
+                seq += len(stretch.records)
                 if at < len(records):
                     seq += self._decode_frame(part, records[at], by_set, rejected, seq, counts)
+        self._more_than_read = unread > 0
+        counts["unread_features"] += unread
         topic = parts[0].topic if parts else ""
         for rows in by_set.values():
             rows.close(topic)
@@ -149,10 +112,10 @@ class FeatureDecoder:
         self,
         part: PartitionRecords,
         record: Record,
-        by_set: dict[str, _Rows],
+        by_set: Mapping[str, Rows],
         rejected: list[Rejected],
         seq: int,
-        counts: Counter[str] | None,
+        counts: Counter[str],
     ) -> int:
         """Take a frame's rows; returns how many they are."""
         try:
@@ -169,106 +132,41 @@ class FeatureDecoder:
                 rows = by_set[piece.feature_set]
                 rows.close(part.topic)
                 rows.pieces.append(piece)
-        if counts is not None:
-            counts["frames"] += 1
-            counts["rows"] += n - 1
-            counts["unread_features"] += unread
+        counts["frames"] += 1
+        counts["rows"] += n - 1
+        counts["unread_features"] += unread
         return n
 
     def _decode_stretch(
         self,
-        part: PartitionRecords,
-        records: Sequence[Record],
-        by_type: dict[type[msgspec.Struct], _Rows],
+        stretch: PartitionRecords,
+        by_type: Mapping[type[msgspec.Struct], Rows],
+        by_set: Mapping[str, Rows],
         rejected: list[Rejected],
         seq: int,
-    ) -> None:
+    ) -> int:
+        """Take JSON rows; returns how many of their values no served model reads."""
+        records = stretch.records
         if not records:
-            return
-        good = good_batches(
-            part,
-            records,
-            decode=self._decode,
-            types=self._types,
+            return 0
+        good = self._good([stretch], exact=False, seq=seq)
+        if good is not None:
+            for batch in good:
+                rows = by_set[batch.feature_set]
+                rows.close(stretch.topic)
+                rows.pieces.append(batch)
+            return count_unread((r.value for r in records), self._layout)  # type: ignore[misc]  # good rows have values
+        before = len(rejected)
+        self._singly.take(stretch, by_type, rejected, seq)
+        refused = {r.offset for r in rejected[before:]}
+        return count_unread((r.value for r in records if r.offset not in refused), self._layout)  # type: ignore[misc]
+
+    def _good(self, parts: Sequence[PartitionRecords], *, exact: bool, seq: int = 0) -> list[FeatureBatch] | None:
+        return good_batches(
+            parts,
+            decode=self._decode_exact if exact else self._decode,
+            types=self._exact if exact else self._types,
             homes=self._homes,
             max_future_us=self._max_future_us,
             seq=seq,
         )
-        if good is None:
-            self._decode_rows(part, records, by_type, rejected, seq)
-            return
-        by_set = {rows.layout.feature_set: rows for rows in by_type.values()}
-        for batch in good:
-            rows = by_set[batch.feature_set]
-            rows.close(part.topic)
-            rows.pieces.append(batch)
-
-    def _decode_rows(
-        self,
-        part: PartitionRecords,
-        records: Sequence[Record],
-        by_type: dict[type[msgspec.Struct], _Rows],
-        rejected: list[Rejected],
-        seq: int,
-    ) -> None:
-        decode, astuple, homes, partition = self._decode, msgspec.structs.astuple, self._homes, part.partition
-        for at, r in enumerate(records, seq):
-            try:
-                row: Any = decode(r.value)  # type: ignore[arg-type]  # None (a tombstone) is refused like bad JSON
-                rows = by_type[type(row)]
-                symbol = row.symbol
-                where = homes[symbol]
-                if where is None:
-                    rejected.append(_reject(part, r, "out_of_range", BAD_SYMBOL))
-                    continue
-                if r.key != where[0]:
-                    rejected.append(
-                        _reject(part, r, "key_mismatch", f"key {r.key!r} is not the row's symbol {symbol!r} in UTF-8")
-                    )
-                    continue
-                if where[1] != partition:
-                    rejected.append(_reject(part, r, "wrong_partition", WRONG_PARTITION.format(symbol, where[1])))
-                    continue
-                event = row.ts_event_us
-                known = row.ts_known_us
-                if known is None:
-                    known = event + rows.layout.publication_lag_us
-                if not (0 <= event < MAX_TS_US and 0 <= known < MAX_TS_US and 0 <= row.revision <= MAX_REVISION):
-                    rejected.append(_reject(part, r, "out_of_range", BAD_RANGE))
-                    continue
-                if max(event, known) > r.timestamp * 1000 + self._max_future_us:
-                    rejected.append(_reject(part, r, "future", FUTURE.format(self._max_future_us)))
-                    continue
-            except (msgspec.MsgspecError, UnicodeError, TypeError, OverflowError, KeyError, RecursionError) as e:
-                rejected.append(self._refuse(part, r, e))
-                continue
-            rows.symbols.append(symbol)
-            rows.seq.append(at)
-            rows.partition.append(partition)
-            rows.event.append(event)
-            rows.known.append(known)
-            rows.revision.append(row.revision)
-            rows.offset.append(r.offset)
-            rows.values.append(astuple(row.values))
-
-    def _refuse(self, part: PartitionRecords, r: Record, error: Exception) -> Rejected:
-        try:
-            head = self._head(r.value) if r.value is not None else None
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            head = None
-        if head is not None and head.feature_set not in self._layout:
-            known = ", ".join(sorted(self._layout)) or "none"
-            return _reject(part, r, "unknown_feature_set", UNKNOWN_SET.format(head.feature_set, known))
-        if r.value is None:
-            return _reject(part, r, "undecodable", "empty value")
-        if r.value[:4] == _ARROW_MARK:
-            return _reject(part, r, "undecodable", _NO_HEADER)
-        return _reject(part, r, "undecodable", f"not a feature row: {error}")
-
-
-_ARROW_MARK = b"\xff\xff\xff\xff"
-_NO_HEADER = f"an Arrow stream without the header content-type: {ARROW_STREAM.decode()}"
-
-
-def _reject(part: PartitionRecords, r: Record, reason: str, detail: str) -> Rejected:
-    return Rejected(part.topic, part.partition, r.offset, r.key, r.value, reason, detail)

@@ -61,6 +61,7 @@ class SetWindows:
         self.values = np.empty((0, self.capacity, features), dtype=np.float64)  # (slots, capacity, features)
         self.count = np.zeros(0, dtype=np.int64)  # rows ever placed; place of the next = count % capacity
         self.newest = np.full(0, EMPTY, dtype=np.int64)
+        self.in_order = np.zeros(0, dtype=np.int64)  # rows placed from this one on came in the order in which they lie
 
     def grow(self, slots: int) -> None:
         """Make room for this many slots; new ones are empty."""
@@ -72,6 +73,7 @@ class SetWindows:
             self.values = np.concatenate([self.values, np.full((more, self.capacity, self.features), np.nan)])
             self.count = np.concatenate([self.count, np.zeros(more, dtype=np.int64)])
             self.newest = np.concatenate([self.newest, np.full(more, EMPTY, dtype=np.int64)])
+            self.in_order = np.concatenate([self.in_order, np.zeros(more, dtype=np.int64)])
 
     def clear(self, slot: int) -> None:
         """Empty one slot."""
@@ -79,6 +81,7 @@ class SetWindows:
         self.offset[slot] = UNSEEN
         self.count[slot] = 0
         self.newest[slot] = EMPTY
+        self.in_order[slot] = 0
 
     def push(self, slots: NDArray[np.intp], key: I64, known: I64, offset: I64, values: F64) -> NDArray[np.int8]:
         """Place rows (in the order given for each slot); returns one status a row.
@@ -127,6 +130,45 @@ class SetWindows:
         held = min(count, self.capacity)
         return np.arange(count - held, count) % self.capacity
 
+    def guess(
+        self,
+        slots: NDArray[np.intp],
+        *,
+        later: I64 | int,
+        back: I64,
+        instant_us: I64,
+        decision_us: I64,
+        offset: I64,
+        depth_rows: I64,
+    ) -> tuple[NDArray[np.intp], I64, NDArray[np.bool_]]:
+        """What `View.newest_at` finds where rows came in order, without looking through the windows.
+
+        `slots`, `decision_us`, `offset`: (rows,), as for `View`; `later`: how many of the window's rows probably have
+        greater offsets. `instant_us`: (looks, rows). `back`, `depth_rows`: (looks, 1); `back` is how many rows before the
+        newest a look's row lies if no bar is absent. Returns place and event time, (looks, rows), and where both are
+        certain: the row there is visible and at or before the instant, the next in order is after it. Elsewhere they mean
+        nothing.
+        """
+        start = slots * self.capacity
+        last = self.count[slots] - 1
+        index = last - later - back  # counted from the first row ever placed
+        place = index % self.capacity
+        at, after = start + place, start + (index + 1) % self.capacity
+        bound = instant_key(instant_us)
+        key = self.key.ravel().take(at)
+        certain = (key <= bound) & ((index == last) | (self.key.ravel().take(after) > bound))
+        certain &= (self.known.ravel().take(at) <= decision_us) & (self.offset.ravel().take(at) <= offset)
+        # Of the rows after it those at hand by then count: all but `later`, if these lie behind the row itself, as they came.
+        itself = self.offset[slots, (last - later) % self.capacity] == offset
+        newer = last - index - np.where(itself & (index + 1 >= self.in_order[slots]), later, 0)
+        certain &= newer < depth_rows
+        return place, key >> REVISION_BITS, certain
+
+    def values_at(self, slots: NDArray[np.intp], place: NDArray[np.intp], features: NDArray[np.intp] | None) -> F64:
+        """Values of these features (None: all, in order) in the rows at these places: float64 (rows, features)."""
+        picked: F64 = self.values.reshape(-1, self.features).take(slots * self.capacity + place, axis=0)
+        return picked if features is None else picked[:, features]
+
     def restore(self, slot: int, key: I64, known: I64, offset: I64, values: F64) -> None:
         """Put rows (ascending key) into a slot in place of what it held; keeps the newest `capacity`."""
         self.clear(slot)
@@ -138,6 +180,7 @@ class SetWindows:
             self.values[slot, :m] = values[-m:]
             self.count[slot] = m
             self.newest[slot] = key[-1]
+            self.in_order[slot] = 0 if (np.diff(offset[-m:]) > 0).all() else m
 
     def _place(self, slot: int, key: int, known: int, offset: int, values: F64) -> int:
         places = self.ordered(slot)
@@ -188,13 +231,6 @@ class View:
         """How many seen rows have a greater sort key, for each row: (rows,)."""
         count: NDArray[np.intp] = (self._seen > key[:, None]).sum(axis=1)
         return count
-
-    def values_at(self, place: NDArray[np.intp], features: NDArray[np.intp] | None) -> F64:
-        """Values of these features (None: all, in order) in the rows at these places: float64 (rows, features)."""
-        w = self._windows
-        flat = w.values.reshape(-1, w.features)
-        picked: F64 = flat.take(self._slots * w.capacity + place, axis=0)
-        return picked if features is None else picked[:, features]
 
     def revision_before(self, ts_event_us: int, revision: int, row: int) -> int | None:
         """The greatest seen revision of an event time below `revision`, for one row of the view."""

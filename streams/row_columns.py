@@ -20,38 +20,53 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streams.layout import SetLayout
-    from streams.wire import Homes, PartitionRecords, Record
+    from streams.wire import Homes, PartitionRecords
 
 
 def good_batches(
-    part: PartitionRecords,
-    records: Sequence[Record],
+    parts: Sequence[PartitionRecords],
     *,
     decode: Callable[[bytes], Any],
     types: Mapping[type[msgspec.Struct], SetLayout],
     homes: Homes,
     max_future_us: int,
-    seq: int,
+    seq: int = 0,
 ) -> list[FeatureBatch] | None:
     """A batch per feature set of these records, of which the first is the chunk's `seq`-th; None if any row is not good."""
+    records = parts[0].records if len(parts) == 1 else [r for part in parts for r in part.records]
     try:
         rows = [decode(r.value) for r in records]  # type: ignore[arg-type]  # None raises, as bad JSON does
         symbols = [row.symbol for row in rows]
-        key_of = {}
-        for symbol in set(symbols):
-            key, partition = homes[symbol]  # type: ignore[misc]  # None, for a symbol that cannot be, raises
-            if partition != part.partition:
-                return None
-            key_of[symbol] = key
+        key_of: dict[str, bytes] = {}
+        at = 0
+        for part in parts:
+            after = at + len(part.records)
+            for symbol in set(symbols[at:after]):
+                key, partition = homes[symbol]  # type: ignore[misc]  # None, for a symbol that cannot be, raises
+                if partition != part.partition:
+                    return None
+                key_of[symbol] = key
+            at = after
         if [key_of[s] for s in symbols] != [r.key for r in records]:
             return None
-        limit_us = np.array([r.timestamp for r in records], dtype=np.int64) * 1000 + max_future_us
-        position = np.array([r.offset for r in records], dtype=np.int64) << INDEX_BITS
+        sizes = [len(part.records) for part in parts]
+        columns = {
+            "seq": np.arange(seq, seq + len(rows), dtype=np.int64),
+            "partition": np.repeat(np.array([part.partition for part in parts], dtype=np.int64), sizes),
+            "position": np.array([r.offset for r in records], dtype=np.int64) << INDEX_BITS,
+            "limit_us": np.array([r.timestamp for r in records], dtype=np.int64) * 1000 + max_future_us,
+        }
         kinds = set(map(type, rows))
         batches = []
-        for kind in kinds:
-            chosen = None if len(kinds) == 1 else np.array([i for i, row in enumerate(rows) if type(row) is kind])
-            batch = _batch(part, types[kind], rows, symbols, position, limit_us, chosen, seq)
+        for kind, layout in types.items():
+            if kind not in kinds:
+                continue
+            if len(kinds) == 1:
+                batch = _batch(layout, parts[0].topic, rows, symbols, **columns)
+            else:
+                chosen = np.array([i for i, row in enumerate(rows) if type(row) is kind])
+                mine = ([xs[i] for i in chosen.tolist()] for xs in (rows, symbols))
+                batch = _batch(layout, parts[0].topic, *mine, **{name: x[chosen] for name, x in columns.items()})
             if batch is None:
                 return None
             batches.append(batch)
@@ -61,19 +76,16 @@ def good_batches(
 
 
 def _batch(
-    part: PartitionRecords,
     layout: SetLayout,
+    topic: str,
     rows: list[Any],
     symbols: list[str],
+    *,
+    seq: NDArray[np.int64],
+    partition: NDArray[np.int64],
     position: NDArray[np.int64],
     limit_us: NDArray[np.int64],
-    chosen: NDArray[np.intp] | None,
-    seq: int,
 ) -> FeatureBatch | None:
-    at = np.arange(len(rows), dtype=np.int64)
-    if chosen is not None:
-        rows, symbols = [rows[i] for i in chosen.tolist()], [symbols[i] for i in chosen.tolist()]
-        position, limit_us, at = position[chosen], limit_us[chosen], at[chosen]
     event = np.array([row.ts_event_us for row in rows], dtype=np.int64)
     told = [row.ts_known_us for row in rows]
     if None in told:
@@ -88,10 +100,10 @@ def _batch(
         return None
     return FeatureBatch(
         layout.feature_set,
-        part.topic,
+        topic,
         symbols,
-        at + seq,
-        np.full(len(rows), part.partition, dtype=np.int64),
+        seq,
+        partition,
         event,
         known,
         revision,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from streams.layout import SetLayout
 
 
@@ -21,8 +23,17 @@ class Nameless(msgspec.Struct, tag_field="feature_set", tag=""):
     """No feature set has this name; beside it a row must name its own, which msgspec asks only where there is a choice."""
 
 
-def row_type(layout: SetLayout) -> type[msgspec.Struct]:
-    """The struct of one feature set's rows, tagged by its name."""
+def row_decoder(types: Iterable[type[msgspec.Struct]]) -> Callable[[bytes], Any]:
+    """Bytes → a row of one of these types."""
+    union: Any = Nameless
+    for row in types:
+        union = union | row
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(union).decode
+    return decode
+
+
+def row_type(layout: SetLayout, *, exact: bool = False) -> type[msgspec.Struct]:
+    """The struct of one feature set's rows, tagged by its name; an exact one refuses features it does not know."""
     # Wire names need not be Python identifiers, so fields are f0, f1, … renamed to them.
     fields = [f"f{i}" for i in range(len(layout.features))]
     values = msgspec.defstruct(
@@ -30,6 +41,7 @@ def row_type(layout: SetLayout) -> type[msgspec.Struct]:
         [(f, float | bool | None, math.nan) for f in fields],
         rename=dict(zip(fields, layout.features, strict=True)),
         gc=False,
+        forbid_unknown_fields=exact,
     )
     return msgspec.defstruct(
         "Row",

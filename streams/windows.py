@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.lookups import find, rows_to_come
 from streams.ring import REPLAYED, SetWindows, View, sort_key
 from streams.state import SetState, SymbolState
 
@@ -138,27 +139,25 @@ class LagWindows:
         values = np.full((n, plan.columns), np.nan)
         stale = np.zeros((n, plan.columns), dtype=bool)
         incomplete = np.zeros(n, dtype=bool)
-        views: dict[str, View] = {}
-        for look in plan.lookups:
-            view = views.get(look.feature_set)
-            if view is None:
-                view = views[look.feature_set] = View(self.sets[look.feature_set], slots, trigger.ts_known_us, trigger.offset)
-            instant, max_age_us = look.instants(trigger.ts_event_us)
-            place, event = view.newest_at(instant, depth_rows=look.depth_rows)
-            found = view.values_at(place, look.features)
-            found[event < 0] = np.nan
-            if look.awaited:
-                incomplete |= event < 0
-            if max_age_us is not None:
-                old = (event >= 0) & (instant - event > max_age_us)
-                if old.any():
-                    found[old] = np.nan
-                    stale[np.ix_(old, look.columns)] = True
+        for feature_set, looks in plan.lookups.items():
+            w = self.sets[feature_set]
+            for found in find(w, looks, slots, trigger, rows_to_come(slots) if feature_set == plan.trigger else 0):
+                look, absent = found.look, found.event < 0
+                picked = w.values_at(slots, found.place, look.features)
+                if absent.any():
+                    picked[absent] = np.nan
                     if look.awaited:
-                        incomplete |= old
-            values[:, look.columns] = found
-        supersedes = self._supersedes(plan, trigger, slots, views)
-        return Vectors(values, np.isnan(values), stale, supersedes, incomplete, self._expired(plan, trigger, slots, views))
+                        incomplete |= absent
+                if found.max_age_us is not None:
+                    old = ~absent & (found.instant - found.event > found.max_age_us)
+                    if old.any():
+                        picked[old] = np.nan
+                        stale[np.ix_(old, np.arange(plan.columns)[look.columns])] = True
+                        if look.awaited:
+                            incomplete |= old
+                values[:, look.columns] = picked
+        supersedes = _supersedes(trigger, slots, self.sets[plan.trigger])
+        return Vectors(values, np.isnan(values), stale, supersedes, incomplete, self._expired(plan, trigger, slots))
 
     def waiting(self) -> list[tuple[int, str, tuple[Waiting, ...]]]:
         """(partition, symbol, rows) of all resident symbols with waiting rows."""
@@ -225,21 +224,22 @@ class LagWindows:
                 values[:, at] = held.values[:, held.features.index(feature)]
         return values
 
-    def _expired(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots, views: dict[str, View]) -> NDArray[np.bool_] | None:
+    def _expired(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots) -> NDArray[np.bool_] | None:
         if plan.trigger_depth is None:
             return None
-        view = views.get(plan.trigger) or View(self.sets[plan.trigger], slots, trigger.ts_known_us, trigger.offset)
+        view = View(self.sets[plan.trigger], slots, trigger.ts_known_us, trigger.offset)
         expired = view.newer_than(sort_key(trigger.ts_event_us, trigger.revision)) >= plan.trigger_depth
         return expired if expired.any() else None
 
-    def _supersedes(self, plan: VectorPlan, trigger: FeatureBatch, slots: Slots, views: dict[str, View]) -> dict[int, int]:
-        revised = np.flatnonzero(trigger.revision > 0)
-        if not len(revised):
-            return {}
-        view = views.get(plan.trigger) or View(self.sets[plan.trigger], slots, trigger.ts_known_us, trigger.offset)
-        out: dict[int, int] = {}
-        for row in revised.tolist():
-            before = view.revision_before(int(trigger.ts_event_us[row]), int(trigger.revision[row]), row)
-            if before is not None:
-                out[row] = before
-        return out
+
+def _supersedes(trigger: FeatureBatch, slots: Slots, windows: SetWindows) -> dict[int, int]:
+    revised = np.flatnonzero(trigger.revision > 0)
+    if not len(revised):
+        return {}
+    view = View(windows, slots[revised], trigger.ts_known_us[revised], trigger.offset[revised])
+    out: dict[int, int] = {}
+    for i, row in enumerate(revised.tolist()):
+        before = view.revision_before(int(trigger.ts_event_us[row]), int(trigger.revision[row]), i)
+        if before is not None:
+            out[row] = before
+    return out
