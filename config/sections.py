@@ -240,6 +240,10 @@ class ServedModel(Section):
     name: Name = Field(description="The registered model's name in MLflow.")
     champion_alias: Alias = Field(default="champion", description="The alias of the version that is traded on.")
     challenger_alias: Alias | None = Field(default=None, description="The alias of a version scored beside it, published apart.")
+    publish: Literal["rows", "frames"] = Field(
+        default="rows",
+        description="Whether predictions go out as JSON, a record for each row, or as Arrow frames of many rows, for a fraction.",
+    )
 
     @model_validator(mode="after")
     def _two_aliases(self) -> Self:

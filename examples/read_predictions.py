@@ -1,4 +1,4 @@
-"""Read predictions until Ctrl-C, each once, with nothing but confluent-kafka.
+"""Read predictions until Ctrl-C, each once, with nothing but confluent-kafka, and pyarrow if they come as frames.
 
 python read_predictions.py [BOOTSTRAP_SERVERS]
 """
@@ -7,11 +7,24 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Message
 
 TOPIC = "trading.predictions"
+FRAME = ("content-type", b"application/vnd.apache.arrow.stream")
 KEEP = 100_000  # ids remembered; a repeat comes at most one commit interval after the first
+
+
+def predictions(message: Message) -> list[dict[str, Any]]:
+    """Those of a record: the one it is, or the rows of its frame."""
+    if FRAME not in (message.headers() or []):
+        return [json.loads(message.value() or b"")]
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = pa.ipc.open_stream(message.value()).read_all().to_pylist()
+    return rows
+
 
 consumer = Consumer(
     {
@@ -30,9 +43,10 @@ try:
             continue
         if message.error():
             sys.exit(f"cannot read {TOPIC}: {message.error()}")
-        p = json.loads(message.value() or b"")
-        # After a crash a worker may repeat a prediction: the same id with the same body. Drop it.
-        if p["prediction_id"] not in seen:
+        for p in predictions(message):
+            # After a crash a worker may repeat a prediction: the same id with the same body. Drop it.
+            if p["prediction_id"] in seen:
+                continue
             seen[p["prediction_id"]] = None
             if len(seen) > KEEP:
                 del seen[next(iter(seen))]

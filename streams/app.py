@@ -85,6 +85,7 @@ def inference_group(settings: Settings) -> Group:
         partitions=settings.kafka.partitions,
         max_future_us=int(settings.inference.max_future.total_seconds() * 1_000_000),
         slack_rows=settings.inference.slack_rows,
+        framed=[m.name for m in settings.models if m.publish == "frames"],
     )
     outbox = Outbox(producer_config(settings.kafka))
     idle_wait_s = settings.inference.idle_wait.total_seconds()

@@ -91,10 +91,9 @@ class InferenceHandler:
     def _send(self, out: StepResult) -> None:
         if out.predictions:
             self._outbox.send_many(self._topics.predictions, out.predictions)
-        for partition, data in out.logs:
-            self._outbox.send(
-                self._topics.inference_log, partition=partition, key=None, value=data, headers=[("content-type", CONTENT_TYPE)]
-            )
+        for topic, streams in ((self._topics.predictions, out.frames), (self._topics.inference_log, out.logs)):
+            for partition, data in streams:
+                self._outbox.send(topic, partition=partition, key=None, value=data, headers=[("content-type", CONTENT_TYPE)])
         for r in map(fit, out.rejected):
             self._outbox.send(
                 self._topics.features_rejected, partition=r.partition, key=r.key, value=r.value, headers=rejection_headers(r)

@@ -55,12 +55,14 @@ def log_schema(*, model: str, version: str, role: str, columns: Sequence[str]) -
 
 
 def log_batch(schema: pa.Schema, data: dict[str, Any], vectors: NDArray[np.float64]) -> pa.RecordBatch:
-    """A record batch from columns by name (numpy arrays or lists; a scalar is repeated) and vectors (rows, columns)."""
+    """A record batch from columns by name (Arrow or numpy arrays, lists; a scalar is repeated) and vectors (rows, columns)."""
     n = len(vectors)
     arrays = []
     for name, kind in _FIELDS:
         column = data[name]
-        if isinstance(column, np.ndarray | list):
+        if isinstance(column, pa.Array):
+            arrays.append(column)
+        elif isinstance(column, np.ndarray | list):
             arrays.append(pa.array(column, type=kind))
         else:
             arrays.append(pa.repeat(pa.scalar(column, type=kind), n))
@@ -71,10 +73,19 @@ def log_batch(schema: pa.Schema, data: dict[str, Any], vectors: NDArray[np.float
 
 def encode_log(batch: pa.RecordBatch) -> bytes:
     """One IPC stream holding one batch."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
+    return encode_after(batch.schema.serialize(), batch)
+
+
+def encode_after(start: Any, batch: pa.RecordBatch) -> bytes:
+    """One IPC stream holding one batch, after `start`: the messages of its schema and of its dictionaries, as bytes.
+
+    These are the same for all batches of a schema, so that they need not be made again for each, as Arrow's writer does.
+    """
+    return b"".join((start, batch.serialize(), END))
+
+
+END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The mark of an IPC stream's end."""
 
 
 @dataclass(frozen=True, slots=True)

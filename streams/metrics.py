@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 REGISTRY = CollectorRegistry()
 
 ROWS = Counter("trading_ml_rows", "Records taken from source topics", ["group"], registry=REGISTRY)
-PREDICTIONS = Counter("trading_ml_predictions", "Prediction records sent, abstentions included", registry=REGISTRY)
+PREDICTIONS = Counter("trading_ml_predictions", "Predictions sent, abstentions included", registry=REGISTRY)
 ABSTAINED = Counter("trading_ml_abstained", "Predictions that are abstentions", registry=REGISTRY)
 REJECTED = Counter("trading_ml_rejected", "Records sent to the rejected topic", ["reason"], registry=REGISTRY)
 ROW_EVENTS = Counter("trading_ml_row_events", "Rows that were late, duplicate or replayed", ["what"], registry=REGISTRY)

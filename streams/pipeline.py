@@ -7,7 +7,7 @@ given, never on how the stream was cut into chunks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from streams.layout import merge_specs
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, rejected_rows
 from streams.ring import CONFLICT, DUPLICATE, EXPIRED, LATE, REPLAYED
 from streams.served import Served, StepResult
-from streams.state import any_waiting, pack, unpack
+from streams.state import any_waiting, unpack
 from streams.waiting import StreamTime
 from streams.windows import LagWindows
 from streams.wire import CLOCK
@@ -46,9 +46,21 @@ def no_entries(_partition: int) -> Iterable[tuple[str, bytes]]:
 
 
 class Pipeline:
-    """The state of one worker's path: windows and the models in service (role champion)."""
+    """The state of one worker's path: windows and the models in service (role champion).
 
-    def __init__(self, handles: Sequence[ModelHandle], *, partitions: int, max_future_us: int, slack_rows: int) -> None:
+    `framed`: names of the models, in service now or later, whose predictions leave as frames and not row by row.
+    """
+
+    def __init__(
+        self,
+        handles: Sequence[ModelHandle],
+        *,
+        partitions: int,
+        max_future_us: int,
+        slack_rows: int,
+        framed: Collection[str] = (),
+    ) -> None:
+        self._framed = frozenset(framed)
         self._slack_rows = slack_rows
         self._max_future_us = max_future_us
         self._partitions = partitions
@@ -76,7 +88,7 @@ class Pipeline:
 
     def _serve(self, handles: Sequence[ModelHandle]) -> None:
         layout = merge_specs(h.spec for h in handles)
-        served = [Served(h, "champion", layout) for h in handles]
+        served = [Served(h, "champion", layout, framed=h.name in self._framed) for h in handles]
         self._decoder = FeatureDecoder(layout, partitions=self._partitions, max_future_us=self._max_future_us)
         self._layout, self._served = layout, served  # last, all at once: what raises above leaves the old ones in service
 
@@ -100,13 +112,12 @@ class Pipeline:
             self._take(piece, parts, out)
         for part in parts:
             self._stream_time.read_up_to(part.partition, part.records[-1].offset + 1)
-        out.counts["predictions"] = len(out.predictions)
         out.counts["rejected"] = len(out.rejected)
         return out
 
     def take_dirty(self) -> list[tuple[int, bytes, bytes]]:
         """(partition, key, value) of every table entry changed since the last call."""
-        symbols = [(partition, symbol.encode(), pack(state)) for partition, symbol, state in self.windows.take_dirty()]
+        symbols = [(partition, symbol.encode(), value) for partition, symbol, value in self.windows.take_dirty()]
         return symbols + [(partition, STREAM_TIME.encode(), value) for partition, value in self._stream_time.take_dirty()]
 
     def drop(self, partition: int) -> None:

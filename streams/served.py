@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.score import score
-from streams.inference_log import encode_log, log_batch, log_schema
+from streams.inference_log import encode_after, log_batch, log_schema
 from streams.plan import VectorPlan, plan_vectors
-from streams.predictions import SCHEMA_VERSION, Prediction, Source, vector_hashes
+from streams.prediction_frames import FrameWriter
+from streams.predictions import HASH_DIGITS, SCHEMA_VERSION, Prediction, Source, hash_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from models.handle import ModelHandle
+    from models.score import Scores
     from streams.layout import Layout
     from streams.records import FeatureBatch, Rejected
     from streams.windows import Vectors
@@ -29,9 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StepResult:
-    """What a chunk leads to. `predictions`: (partition, key, JSON); `logs`: (partition, Arrow IPC stream)."""
+    """What a chunk leads to.
+
+    `predictions`: (partition, key, JSON); `frames`: (partition, Arrow IPC stream) of the models that publish so;
+    `logs`: (partition, Arrow IPC stream).
+    """
 
     predictions: list[tuple[int, bytes, bytes]] = field(default_factory=list)
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
     logs: list[tuple[int, bytes]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -39,20 +47,26 @@ class StepResult:
 
 
 class Served:
-    """A model's handle, how its vectors are built, and what of its records never changes."""
+    """A model's handle, how its vectors are built, and what of its records never changes.
 
-    def __init__(self, handle: ModelHandle, role: str, layout: Layout) -> None:
+    `framed`: its predictions leave as frames, not row by row.
+    """
+
+    def __init__(self, handle: ModelHandle, role: str, layout: Layout, *, framed: bool = False) -> None:
         self.handle = handle
         self.role = role
         self.plan: VectorPlan = plan_vectors(handle.spec, layout)
         self.names = [c.name for c in handle.spec.columns]
         self.required = np.array([c.required for c in handle.spec.columns], dtype=bool)
         self.digest = handle.spec.digest()
-        self.schema: pa.Schema = log_schema(model=handle.name, version=handle.version, role=role, columns=self.names)
+        same = {"model": handle.name, "version": handle.version, "role": role}
+        self.schema: pa.Schema = log_schema(**same, columns=self.names)
+        self._log_start: bytes = self.schema.serialize().to_pybytes()
+        self._frames = FrameWriter(**same, spec_digest=self.digest, columns=self.names) if framed else None
         self._encode = msgspec.json.Encoder().encode
 
     def predict(self, rows: FeatureBatch, vectors: Vectors, out: StepResult) -> None:
-        """Score vectors, and add a record for each row and their log to the result.
+        """Score vectors, and add a record for each row, or frames of them, and their log to the result.
 
         Of each row `ts_known_us` is the decision time and `source_offset` where the trigger row stands in the topic.
         """
@@ -61,95 +75,102 @@ class Served:
         if scores.detail is not None:
             out.troubles.append(f"{handle.name}:{handle.version}: {scores.detail}")
         completeness = _completeness(vectors, self.required)
-        reasons: list[str | None] = scores.reason
         abstained = scores.abstained | (completeness < spec.min_completeness)
         if vectors.expired is not None:
             abstained |= vectors.expired
-            reasons = ["expired" if e else r for r, e in zip(reasons, vectors.expired.tolist(), strict=True)]
         n = len(rows.symbols)
-        value, lower, upper = scores.value, scores.lower, scores.upper
-        p_up, confidence = scores.p_up, scores.confidence
+        reasons: list[str | None] = [None] * n
+        answer = {name: getattr(scores, name) for name in ("value", "lower", "upper", "p_up", "confidence")}
         if abstained.any():
-            reasons = [
-                r if r is not None else "incomplete" if a else None for r, a in zip(reasons, abstained.tolist(), strict=True)
-            ]
-            value, lower, upper, p_up, confidence = (
-                np.where(abstained, np.nan, x) for x in (value, lower, upper, p_up, confidence)
-            )
+            reasons = _reasons(scores, vectors, abstained)
+            answer = {name: np.where(abstained, np.nan, x) for name, x in answer.items()}
             out.counts["abstained"] += int(abstained.sum())
-        head = f"{handle.name}:{handle.version}:"
-        ids = [
-            f"{head}{s}:{e}:{r}" for s, e, r in zip(rows.symbols, rows.ts_event_us.tolist(), rows.revision.tolist(), strict=True)
-        ]
-        hashes = vector_hashes(vectors.values)
-        columns = {
-            "prediction_id": ids,
-            "symbol": rows.symbols,
-            "ts_event_us": rows.ts_event_us,
-            "ts_decision_us": rows.ts_known_us,
-            "horizon_us": spec.horizon_us,
-            "revision": rows.revision,
-            "value": value,
-            "lower": lower,
-            "upper": upper,
-            "level": spec.level,
-            "p_up": p_up,
-            "confidence": confidence,
-            "ood": scores.ood,
-            "completeness": completeness,
-            "abstained": abstained,
-            "reason": reasons,
-            "vector_hash": hashes,
-            "spec_digest": self.digest,
-            "source_topic": rows.topic,
-            "source_partition": rows.partition,
-            "source_offset": rows.source_offset,
-        }
-        missing = _names(vectors.missing, self.names)
-        stale = _names(vectors.stale, self.names)
-        encode, name, version, role, horizon, level = (
-            self._encode,
-            handle.name,
-            handle.version,
-            self.role,
-            spec.horizon_us,
-            spec.level,
+        symbols = pa.array(rows.symbols, pa.string())
+        # Each array is made once, for the log and for the records.
+        log = log_batch(
+            self.schema,
+            {
+                "prediction_id": self._ids(symbols, rows.ts_event_us, rows.revision),
+                "symbol": symbols,
+                "ts_event_us": rows.ts_event_us,
+                "ts_decision_us": rows.ts_known_us,
+                "horizon_us": spec.horizon_us,
+                "revision": rows.revision,
+                **answer,
+                "level": spec.level,
+                "ood": scores.ood,
+                "completeness": completeness,
+                "abstained": abstained,
+                "reason": reasons,
+                "vector_hash": _hashes(vectors.values),
+                "spec_digest": self.digest,
+                "source_topic": rows.topic,
+                "source_partition": rows.partition,
+                "source_offset": rows.source_offset,
+            },
+            vectors.values,
         )
-        digest, topic, nothing = self.digest, rows.topic, ()
-        lists = (rows.partition, rows.source_offset, rows.ts_event_us, rows.ts_known_us, rows.revision)
-        numbers = (value, lower, upper, p_up, confidence, scores.ood, completeness, abstained)
-        for i, (symbol, pid, vhash, reason, part, off, event, known, rev, v, lo, up, pu, conf, ood, compl, abst) in enumerate(
-            zip(rows.symbols, ids, hashes, reasons, *(x.tolist() for x in lists), *(x.tolist() for x in numbers), strict=True)
-        ):
-            before = vectors.supersedes.get(i)
-            record = Prediction(
-                SCHEMA_VERSION, pid, symbol, name, version, role, event, known, horizon, rev, v, lo, up, level, pu, conf,
-                ood, compl, missing.get(i, nothing), stale.get(i, nothing), abst, reason, vhash, digest,
-                Source(topic, part, off), None if before is None else f"{head}{symbol}:{event}:{before}",
-            )  # fmt: skip
-            out.predictions.append((part, symbol.encode(), encode(record)))
-        self._log(columns, vectors.values, rows.partition, out)
-        out.counts["missing_values"] += int(vectors.missing.sum())
+        spans = _spans(rows.partition)
+        if self._frames is None:
+            self._add_rows(log, rows, vectors, out)
+        else:
+            batch = self._frames.batch(
+                log, topic=rows.topic, missing=vectors.missing, stale=vectors.stale, supersedes=self._superseded(rows, vectors)
+            )
+            for partition, start, stop in spans:
+                out.frames += [(partition, frame) for frame in self._frames.frames(batch.slice(start, stop - start))]
+        self._add_logs(log, spans, out)
+        out.counts["missing_values"] += int(np.count_nonzero(vectors.missing))
         out.counts["vectors"] += n
+        out.counts["predictions"] += n
 
-    def _log(
-        self,
-        columns: dict[str, object],
-        values: NDArray[np.float64],
-        partition: NDArray[np.int64],
-        out: StepResult,
-    ) -> None:
-        batch = log_batch(self.schema, columns, values)
-        edges = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(partition)]
-        at_most = max(1, _LOG_BYTES // max(1, batch.nbytes // len(partition)))
-        for start, stop in pairwise(edges):
+    def _add_rows(self, log: pa.RecordBatch, rows: FeatureBatch, vectors: Vectors, out: StepResult) -> None:
+        """A JSON record of each row."""
+        encode, add, spec = self._encode, out.predictions.append, self.handle.spec
+        name, version, role, horizon, level = self.handle.name, self.handle.version, self.role, spec.horizon_us, spec.level
+        digest, topic = self.digest, rows.topic
+        n = len(rows.symbols)
+        before = self._superseded(rows, vectors)
+        columns = (
+            *(log.column(c).to_pylist() for c in ("prediction_id", "vector_hash", "reason")),
+            _names(vectors.missing, self.names),
+            _names(vectors.stale, self.names),
+            map(before.get, range(n)) if before else repeat(None, n),
+            *(x.tolist() for x in (rows.partition, rows.source_offset, rows.ts_event_us, rows.ts_known_us, rows.revision)),
+            *(log.column(c).to_numpy(zero_copy_only=False).tolist() for c in _NUMBERS),
+        )
+        for (
+            symbol, pid, vhash, reason, missing, stale, supersedes, part, off, event, known, rev,
+            value, lower, upper, p_up, conf, ood, compl, abstained,
+        ) in zip(rows.symbols, *columns, strict=True):  # fmt: skip
+            record = Prediction(
+                SCHEMA_VERSION, pid, symbol, name, version, role, event, known, horizon, rev, value, lower, upper, level, p_up,
+                conf, ood, compl, missing, stale, abstained, reason, vhash, digest, Source(topic, part, off), supersedes,
+            )  # fmt: skip
+            add((part, symbol.encode(), encode(record)))
+
+    def _add_logs(self, log: pa.RecordBatch, spans: Iterable[tuple[int, int, int]], out: StepResult) -> None:
+        at_most = max(1, _LOG_BYTES // max(1, log.nbytes // log.num_rows))
+        for partition, start, stop in spans:
             for first in range(start, stop, at_most):
-                rows = batch.slice(first, min(at_most, stop - first))
-                out.logs.append((int(partition[start]), encode_log(rows)))
+                rows = log.slice(first, min(at_most, stop - first))
+                out.logs.append((partition, encode_after(self._log_start, rows)))
+
+    def _ids(self, symbols: pa.Array, ts_event_us: NDArray[np.int64], revision: NDArray[np.int64]) -> pa.Array:
+        events = pc.cast(pa.array(ts_event_us), pa.string())
+        revisions = pc.cast(pa.array(revision), pa.string()) if revision.any() else "0"
+        return pc.binary_join_element_wise(f"{self.handle.name}:{self.handle.version}", symbols, events, revisions, ":")
+
+    def _superseded(self, rows: FeatureBatch, vectors: Vectors) -> dict[int, str]:
+        """By row, the id of the prediction that it replaces."""
+        head = f"{self.handle.name}:{self.handle.version}"
+        return {i: f"{head}:{rows.symbols[i]}:{rows.ts_event_us[i]}:{before}" for i, before in vectors.supersedes.items()}
 
 
 _LOG_BYTES = 4 << 20
 """About how large a log record may be: half of what our producers send and the topic takes."""
+
+_NUMBERS = ("value", "lower", "upper", "p_up", "confidence", "ood", "completeness", "abstained")
 
 
 def _completeness(vectors: Vectors, required: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -161,11 +182,32 @@ def _completeness(vectors: Vectors, required: NDArray[np.bool_]) -> NDArray[np.f
     return share
 
 
-def _names(mask: NDArray[np.bool_], names: Sequence[str]) -> dict[int, list[str]]:
-    """By row with any, the names of its marked columns."""
+def _reasons(scores: Scores, vectors: Vectors, abstained: NDArray[np.bool_]) -> list[str | None]:
+    """Why each row abstains: it came too late, else what the model did, else it is incomplete; None where it does not."""
+    expired = np.zeros(len(abstained), dtype=bool) if vectors.expired is None else vectors.expired
+    return [
+        "expired" if e else r if r is not None else "incomplete" if a else None
+        for r, a, e in zip(scores.reason, abstained.tolist(), expired.tolist(), strict=True)
+    ]
+
+
+def _hashes(values: NDArray[np.float64]) -> pa.Array:
+    """The hash of each vector, string (rows,)."""
+    ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(HASH_DIGITS)
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(hash_digits(values).encode()))
+
+
+def _spans(partition: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """(partition, first row, row after the last) of each stretch of rows of one partition."""
+    edges = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(partition)]
+    return [(int(partition[start]), start, stop) for start, stop in pairwise(edges)]
+
+
+def _names(mask: NDArray[np.bool_], names: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Of each row the names of its marked columns."""
     if not mask.any():
-        return {}
-    out: dict[int, list[str]] = {}
+        return repeat((), len(mask))
+    out: list[list[str]] = [[] for _ in range(len(mask))]
     for row, column in zip(*(x.tolist() for x in np.nonzero(mask)), strict=True):
-        out.setdefault(row, []).append(names[column])
+        out[row].append(names[column])
     return out

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LAYOUT = 2
+APPLIED = slice(2, 10)
 _HEADS = {1: struct.Struct("<BBq"), 2: struct.Struct("<BBqH")}
 _WAITING = struct.Struct("<HqHqq")
 _SET = struct.Struct("<HIHH")
@@ -57,22 +58,30 @@ class SymbolState:
 
 def pack(state: SymbolState) -> bytes:
     """The table value of a symbol's windows."""
-    parts: list[bytes] = [_HEADS[LAYOUT].pack(LAYOUT, len(state.sets), state.applied_offset, len(state.waiting))]
+    parts: list[bytes] = [head_of_value(sets=len(state.sets), applied_offset=state.applied_offset, waiting=len(state.waiting))]
     for w in state.waiting:
         model = w.model.encode()
         parts += (_WAITING.pack(len(model), w.ts_event_us, w.revision, w.ts_known_us, w.offset), model)
     for name, s in state.sets.items():
-        raw_name, raw_features = name.encode(), _SEPARATOR.join(s.features).encode()
         parts += (
-            _SET.pack(len(raw_name), len(raw_features), len(s.features), len(s.key)),
-            raw_name,
-            raw_features,
+            head_of_set(name, s.features, rows=len(s.key)),
             s.key.tobytes(),
             s.known.tobytes(),
             s.offset.tobytes(),
             s.values.tobytes(),
         )
     return b"".join(parts)
+
+
+def head_of_value(*, sets: int, applied_offset: int = 0, waiting: int = 0) -> bytes:
+    """What a table value begins with; the applied offset stands at `APPLIED`."""
+    return _HEADS[LAYOUT].pack(LAYOUT, sets, applied_offset, waiting)
+
+
+def head_of_set(name: str, features: tuple[str, ...], *, rows: int) -> bytes:
+    """What stands before the rows of a set."""
+    raw_name, raw_features = name.encode(), _SEPARATOR.join(features).encode()
+    return _SET.pack(len(raw_name), len(raw_features), len(features), rows) + raw_name + raw_features
 
 
 def unpack(data: bytes) -> SymbolState:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from streams.lookups import find, rows_to_come
 from streams.ring import REPLAYED, SetWindows, View, sort_key
-from streams.state import SetState, SymbolState
+from streams.snapshots import packed
+from streams.state import SetState, SymbolState, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,15 +175,14 @@ class LagWindows:
             del self._waiting[slot]
         self._dirty.add(slot)
 
-    def take_dirty(self) -> list[tuple[int, str, SymbolState]]:
-        """(partition, symbol, state) of every symbol changed since the last call, trimmed to the layout's depth."""
-        out = []
-        for slot in sorted(self._dirty):
-            owner = self._owner[slot]
-            if owner is not None:
-                out.append((*owner, self._state(slot)))
+    def take_dirty(self) -> list[tuple[int, str, bytes]]:
+        """(partition, symbol, table value) of every symbol changed since the last call, trimmed to the layout's depth."""
+        dirty = [slot for slot in sorted(self._dirty) if self._owner[slot] is not None]
         self._dirty.clear()
-        return out
+        plain = np.array([slot for slot in dirty if slot not in self._waiting], dtype=np.intp)
+        values = dict(zip(plain.tolist(), packed(self.sets, self.layout, plain, self._applied[plain]), strict=True))
+        values.update({slot: pack(self._state(slot)) for slot in dirty if slot in self._waiting})
+        return [(*owner, values[slot]) for slot in dirty if (owner := self._owner[slot]) is not None]
 
     def laid_out(self, layout: Layout) -> LagWindows:
         """The same windows under another layout: features kept by name, new ones missing until rows bring them."""

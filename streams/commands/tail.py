@@ -56,8 +56,8 @@ def tail(
 ) -> None:
     """Print the records of a topic until Ctrl-C: time, partition:offset, key, and the value as JSON.
 
-    Joins no consumer group and commits nothing. The inference log is decoded row by row; rejected records come with
-    their reason.
+    Joins no consumer group and commits nothing. Arrow records (the inference log, predictions as frames) are decoded row
+    by row; rejected records come with their reason.
     """
     with plain_errors():
         from streams.recordtext import record_lines

@@ -8,6 +8,7 @@ import msgspec
 
 from streams.demo.errors import DemoFailed
 from streams.demo.ledger import FeatureHead, PredictionHead
+from streams.wire import ARROW_STREAM, CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,8 @@ def handlers(topics: Topics, ledger: Ledger, signals: Signals) -> dict[str, Call
         ledger.feature(feature(_body(m)), partition=m.partition() or 0, offset=m.offset() or 0, logged_ms=m.timestamp()[1])
 
     def on_prediction(m: Message) -> None:
-        body = _body(m)
-        ledger.prediction(prediction(body), body, logged_ms=m.timestamp()[1])
+        for body in _bodies(m):
+            ledger.prediction(prediction(body), body, logged_ms=m.timestamp()[1])
 
     def on_rejected(m: Message) -> None:
         headers = dict(m.headers() or ())
@@ -52,6 +53,16 @@ def _body(message: Message) -> bytes:
     if value is None:
         raise DemoFailed(f"a record of {message.topic()} at offset {message.offset()} has no value")
     return value
+
+
+def _bodies(message: Message) -> list[bytes]:
+    """The JSON of a record's predictions: the one it is, or those of its frame's rows."""
+    value = _body(message)
+    if dict(message.headers() or ()).get(CONTENT_TYPE) != ARROW_STREAM:
+        return [value]
+    from streams.prediction_frames import decode_predictions
+
+    return [msgspec.json.encode(row) for row in decode_predictions(value)]
 
 
 def _place(headers: dict[Any, Any], name: str) -> int:

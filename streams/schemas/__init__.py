@@ -4,7 +4,8 @@
     prediction, alert, performance      what the groups write; new fields may be added, `schema_version` counts what breaks
     serving_spec                        the artifact `serving_spec.json` of a model version; other fields are refused
     rejected_headers                    headers of the rejected topic, whose values are the original bytes
-    feature_frame, inference_log        no JSON Schemas: fields and metadata of Arrow streams
+    feature_frame, prediction_frame,
+    inference_log                       no JSON Schemas: fields and metadata of Arrow streams
     asyncapi                            all topics: names, keys, partitions, headers, and which of these they carry
 
 The schemas keep to keywords that mean the same in draft-07, so that AsyncAPI tools read them too. Shell: reads files.
@@ -21,6 +22,7 @@ NAMES = (
     "feature_frame",
     "outcome",
     "prediction",
+    "prediction_frame",
     "alert",
     "performance",
     "serving_spec",
@@ -38,7 +40,7 @@ def load(name: str) -> dict[str, Any]:
     >>> load("signal")
     Traceback (most recent call last):
     ...
-    ValueError: no schema 'signal'; there are feature_row, feature_frame, outcome, prediction, alert, ..., asyncapi
+    ValueError: no schema 'signal'; there are feature_row, feature_frame, outcome, prediction, ..., asyncapi
     """
     if name not in NAMES:
         raise ValueError(f"no schema {name!r}; there are {', '.join(NAMES)}")

@@ -91,7 +91,7 @@ def check(servers: str, table: pd.DataFrame) -> None:
 
 
 def test_the_program_shown_sends_every_row(servers: str, table: pd.DataFrame, tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "frames.md").read_text(encoding="utf-8"), re.DOTALL)
+    program, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "frames.md").read_text(encoding="utf-8"), re.DOTALL)
     assert "127.0.0.1:9092" in program
     (tmp_path / "program.py").write_text(program.replace("127.0.0.1:9092", servers), encoding="utf-8")
     subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True, timeout=60)

@@ -15,7 +15,6 @@ from streams.frames_out import FRAME_HEADERS, frames
 from streams.inference_log import decode_log
 from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
-from streams.state import pack
 from streams.wire import PartitionRecords
 from tests.record import Record
 
@@ -102,7 +101,7 @@ def test_10_000_symbols_hold_no_more_than_their_depth() -> None:
         if number >= DEPTH:
             dirty = p.windows.take_dirty()
             assert len(dirty) == len(symbols)
-            sizes.append(len(pack(dirty[0][2])))
+            sizes.append(len(dirty[0][2]))
     assert len(set(sizes)) == 1
     held = sum(w.values.nbytes for w in p.windows.sets.values())
     assert held < 2 * len(symbols) * (DEPTH + 4) * len(FEATURES) * 8 * 1.5

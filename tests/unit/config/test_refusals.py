@@ -175,6 +175,7 @@ def test_a_value_out_of_bounds(path: str, value: object, said: str, refused: Cal
         ("models", [{"name": "a"}, {}], "models[1].name is missing; it should be a name"),
         ("models", [{"name": "a", "champion": "x"}], "models[0].champion is not a setting; did you mean champion_alias?"),
         ("models", [{"name": "a", "champion_alias": "latest"}], "models[0].champion_alias = 'latest': is reserved by MLflow"),
+        ("models", [{"name": "a", "publish": "avro"}], "models[0].publish = 'avro': should be one of rows, frames"),
         ("models", [{"name": "a", "challenger_alias": "champion"}], "models[0]: challenger_alias is the champion's"),
         ("database.type", "postgres", "database.type = 'postgres': should be one of duckdb, bigquery"),
         ("database.project", "p", "database.project is not a setting; database.type is duckdb, and project belongs to bigquery"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, Producer
 
@@ -70,20 +71,41 @@ def test_rows_land_keyed_by_symbol_on_the_partition_that_faust_would_choose(brok
     assert rows["MSFT"]["values"]["vol_20"] is None
 
 
-def test_a_repeated_prediction_is_read_once(broker: str, tmp_path: Path) -> None:
+def test_a_repeated_prediction_is_read_once_in_whatever_records_it_comes(broker: str, tmp_path: Path) -> None:
     producer = Producer({"bootstrap.servers": broker, "partitioner": "murmur2_random"})
-    for record in (prediction(1), prediction(1), prediction(2, abstained=True), prediction(3)):
-        producer.produce("trading.predictions", key=b"GOOG", value=json.dumps(record))
+    home = partition_of(b"GOOG", PARTITIONS)
+    headers: list[tuple[str, str | bytes | None]] = [("content-type", b"application/vnd.apache.arrow.stream")]
+    for records in (
+        [prediction(1)],
+        [prediction(1)],
+        [prediction(2, abstained=True), prediction(1), prediction(4)],
+        [prediction(3)],
+    ):
+        if len(records) == 1:
+            producer.produce("trading.predictions", key=b"GOOG", value=json.dumps(records[0]))
+        else:
+            producer.produce("trading.predictions", frame(records), partition=home, headers=headers)
     assert producer.flush(DEADLINE_S) == 0
     command = [sys.executable, str(EXAMPLES / "read_predictions.py"), broker]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None
         try:
-            lines = [reader.stdout.readline() for _ in range(3)]
+            lines = [reader.stdout.readline() for _ in range(4)]
         finally:
             reader.terminate()
     assert lines == [
         "GOOG at 1 by m:1: 0.5000 in [0.1000, 0.9000], up 70%\n",
         "GOOG at 2 by m:1: none, incomplete\n",
+        "GOOG at 4 by m:1: 0.5000 in [0.1000, 0.9000], up 70%\n",
         "GOOG at 3 by m:1: 0.5000 in [0.1000, 0.9000], up 70%\n",
     ]
+
+
+def frame(records: list[dict[str, Any]]) -> bytes:
+    """The same records as an Arrow stream."""
+    table = pa.Table.from_pylist(records)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded

@@ -74,7 +74,8 @@ def test_channels_are_kept_as_the_topics_are(document: dict[str, Any]) -> None:
         assert {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in said.items()} == dict(plan.config)
         assert kafka["partitions"] == plan.partitions
         assert channel["x-partitioner"] in {"murmur2_random", "source"}
-        assert len(channel["messages"]) == (2 if channel["address"] == "trading.features" else 1)  # a row or a frame
+        framed = channel["address"] in {"trading.features", "trading.predictions", "trading.predictions.shadow"}
+        assert len(channel["messages"]) == (2 if framed else 1)  # a row or a frame
 
 
 def test_every_message_names_content_type_payload_and_key(document: dict[str, Any]) -> None:
@@ -84,7 +85,7 @@ def test_every_message_names_content_type_payload_and_key(document: dict[str, An
     for name, message in messages.items():
         assert message.keys() >= {"title", "summary", "contentType", "payload"}
         # Any or none; none; the original's, whatever it was; not written.
-        keyless = {"featureFrame", "inferenceLog", "rejected", "timelineEntry"}
+        keyless = {"featureFrame", "predictionFrame", "inferenceLog", "rejected", "timelineEntry"}
         assert ("bindings" in message) == (name not in keyless)
 
 

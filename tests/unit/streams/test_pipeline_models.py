@@ -12,7 +12,6 @@ from models.handle import ModelHandle
 from models.spec import ColumnSpec, FeatureSetSpec, Lag, ServingSpec
 from streams.errors import LayoutError, StateLayoutError
 from streams.partitioner import partition_of
-from streams.state import pack
 from tests.unit.streams.pipes import BAR, PARTITIONS, X1, X, Y, Z, bar, bodies, handle, part, serve, total, vectors
 from tests.unit.streams.wire import nothing
 
@@ -138,7 +137,7 @@ def test_a_swap_keeps_what_is_not_yet_written_and_replays_once() -> None:
 def test_state_written_under_another_layout_is_read_by_name() -> None:
     old = serve(handle("m", [X, Y]))
     old.step(part(bar(10, x=1.0, y=9.0)), nothing)
-    table = {(p, s): pack(state) for p, s, state in old.windows.take_dirty()}
+    table = {(p, s): value for p, s, value in old.windows.take_dirty()}
     new = serve(handle("m", [X1, Z, ColumnSpec(name="y1", feature_set="bars", feature="y", lag=Lag(bars=1))], depth=2))
     (body,) = bodies(new.step(part(bar(20), first=1), lambda p, s: table.get((p, s))))
     assert (body["value"], body["missing"]) == (10.0, ["z"])

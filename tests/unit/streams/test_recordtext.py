@@ -8,6 +8,7 @@ import math
 import pyarrow as pa
 
 from streams.recordtext import ARROW, CONTENT_TYPE, record_lines
+from tests.unit.streams.wire import GOLDEN, golden
 
 
 def test_an_arrow_batch_is_one_line_per_row_with_the_vector_by_column_name() -> None:
@@ -21,6 +22,12 @@ def test_an_arrow_batch_is_one_line_per_row_with_the_vector_by_column_name() -> 
         {"symbol": "A", "vector": {"ret": 0.5, "vol": None}},
         {"symbol": "B", "vector": {"ret": 1.0, "vol": 2.0}},
     ]
+
+
+def test_a_frame_of_predictions_reads_as_the_json_records_would() -> None:
+    records = [golden("prediction.json"), golden("prediction_abstained.json")]
+    frame = (GOLDEN / "prediction_frame.arrow").read_bytes()
+    assert record_lines(frame, [(CONTENT_TYPE, ARROW)]) == [line for r in records for line in record_lines(r, [])]
 
 
 def test_damaged_arrow_is_said_to_be_damaged() -> None:

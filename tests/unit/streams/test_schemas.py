@@ -20,7 +20,7 @@ from tests.unit.streams import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JSON_SCHEMAS = [n for n in schemas.NAMES if n not in {"feature_frame", "inference_log", "asyncapi"}]
+JSON_SCHEMAS = [n for n in schemas.NAMES if n not in {"feature_frame", "prediction_frame", "inference_log", "asyncapi"}]
 GOLDEN = {
     "feature_row.json": "feature_row",
     "outcome.json": "outcome",

@@ -18,7 +18,7 @@ from monitoring.alerts import Alert, Severity, Status
 from monitoring.drift import ColumnDrift, DriftReport, Verdict
 from monitoring.performance import performance_record
 from monitoring.quality import QualityReport
-from streams import inference_log, outcomes, predictions, records, schemas
+from streams import inference_log, outcomes, prediction_frames, predictions, records, schemas
 from streams.frame_columns import HEADS, FrameError, plan_columns
 from streams.layout import merge_specs
 from streams.rejections import MOST_BYTES, rejection_headers
@@ -102,6 +102,15 @@ def test_the_arrow_schema_is_the_one_described_and_the_golden_one() -> None:
     assert [(f["name"], f["nullable"]) for f in described["fields"]] == [(f.name, f.nullable) for f in schema]
     assert [f["type"] for f in described["fields"]] == [re.sub(r"\[\d+\]$", "", str(f.type)) for f in schema]
     assert schema.to_string(truncate_metadata=False).encode() == wire.golden("inference_log_schema.txt")
+
+
+def test_the_frame_of_predictions_is_the_one_described() -> None:
+    described = schemas.load("prediction_frame")
+    assert described["contentType"].encode() == ARROW_STREAM
+    assert [(f["name"], f["type"], f["nullable"]) for f in described["fields"]] == [
+        (f.name, str(f.type), f.nullable) for f in prediction_frames.SCHEMA
+    ]
+    assert f"{prediction_frames.MAX_BYTES:,} bytes" in described["description"]
 
 
 _ARROW = {
