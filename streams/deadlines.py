@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from streams.records import FeatureBatch
+from streams.served import Inputs
 from streams.waiting import Ticks, Waiting
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Deadlines:
                 first[look.wait] = i
         if first:
             chosen = list(first.values())
-            served.predict(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)), out)
+            inputs = Inputs(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)))
+            served.predict(inputs, out)
             out.counts["waited"] += len(chosen)
             out.counts["timed_out"] += sum(looks[i].timed_out for i in chosen)
         return set(first)

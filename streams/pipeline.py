@@ -7,7 +7,7 @@ given, never on how the stream was cut into chunks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from streams.deadlines import Deadlines
 from streams.layout import merge_specs
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, rejected_rows
 from streams.ring import CONFLICT, DUPLICATE, EXPIRED, LATE, REPLAYED
-from streams.served import Served, StepResult
+from streams.served import Inputs, Served, StepResult
 from streams.state import any_waiting, unpack
 from streams.waiting import StreamTime
 from streams.windows import LagWindows
@@ -143,16 +143,19 @@ class Pipeline:
             if len(keep):
                 placed.append(b if len(keep) == len(status) else b.take(keep))
         for rows in placed:
+            shared: dict[Hashable, Inputs] = {}
             for served in self._served:
-                if served.plan.trigger == rows.feature_set:
-                    vectors = self.windows.vectors(served.plan, rows)
-                    waits = deadlines.take(served, rows, vectors)
-                    if waits.any():
-                        now = np.flatnonzero(~waits)
-                        if len(now):
-                            served.predict(rows.take(now), vectors.take(now), out)
-                    else:
-                        served.predict(rows, vectors, out)
+                if served.plan.trigger != rows.feature_set:
+                    continue
+                if served.reads not in shared:
+                    shared[served.reads] = Inputs(rows, self.windows.vectors(served.plan, rows))
+                inputs = shared[served.reads]
+                waits = deadlines.take(served, rows, inputs.vectors)
+                now = np.flatnonzero(~waits)
+                if len(now) == len(waits):
+                    served.predict(inputs, out)
+                elif len(now):
+                    served.predict(Inputs(rows.take(now), inputs.vectors.take(now)), out)
         deadlines.settle(placed, ticks, piece[0].topic, out)
 
     def _account(self, b: FeatureBatch, status: NDArray[np.int8], parts: Sequence[PartitionRecords], out: StepResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from streams.prediction_frames import FrameWriter
 from streams.predictions import HASH_DIGITS, SCHEMA_VERSION, Prediction, Source, hash_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,6 +47,48 @@ class StepResult:
     troubles: list[str] = field(default_factory=list)
 
 
+class Inputs:
+    """Trigger rows and their vectors, with what follows from both alone: worked out once for all models of the same columns.
+
+    Of each row `ts_known_us` is the decision time and `source_offset` where the trigger row stands in the topic.
+    """
+
+    def __init__(self, rows: FeatureBatch, vectors: Vectors) -> None:
+        self.rows = rows
+        self.vectors = vectors
+
+    @cached_property
+    def symbols(self) -> pa.Array:
+        """Symbol of each row."""
+        return pa.array(self.rows.symbols, pa.string())
+
+    @cached_property
+    def hashes(self) -> pa.Array:
+        """Hash of each vector."""
+        n = len(self.vectors.values)
+        ends = np.arange(n + 1, dtype=np.int32) * np.int32(HASH_DIGITS)
+        return pa.StringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(hash_digits(self.vectors.values).encode()))
+
+    @cached_property
+    def identity(self) -> pa.Array:
+        """Of each row ``symbol:ts_event_us:revision``, with which its prediction's id ends."""
+        events = pc.cast(pa.array(self.rows.ts_event_us), pa.string())
+        revisions = pc.cast(pa.array(self.rows.revision), pa.string()) if self.rows.revision.any() else "0"
+        return pc.binary_join_element_wise(self.symbols, events, revisions, ":")
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int, int]]:
+        """(partition, first row, row after the last) of each stretch of rows of one partition."""
+        partition = self.rows.partition
+        edges = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(partition)]
+        return [(int(partition[start]), start, stop) for start, stop in pairwise(edges)]
+
+    @cached_property
+    def missing_values(self) -> int:
+        """How many values are missing."""
+        return int(np.count_nonzero(self.vectors.missing))
+
+
 class Served:
     """A model's handle, how its vectors are built, and what of its records never changes.
 
@@ -65,12 +108,16 @@ class Served:
         self._frames = FrameWriter(**same, spec_digest=self.digest, columns=self.names) if framed else None
         self._encode = msgspec.json.Encoder().encode
 
-    def predict(self, rows: FeatureBatch, vectors: Vectors, out: StepResult) -> None:
-        """Score vectors, and add a record for each row, or frames of them, and their log to the result.
+    @cached_property
+    def reads(self) -> Hashable:
+        """Models for which this is equal have the same vectors for the same rows."""
+        spec = self.handle.spec
+        return spec.trigger, spec.columns, tuple(sorted(spec.feature_sets.items()))
 
-        Of each row `ts_known_us` is the decision time and `source_offset` where the trigger row stands in the topic.
-        """
+    def predict(self, inputs: Inputs, out: StepResult) -> None:
+        """Score vectors, and add a record for each row, or frames of them, and their log to the result."""
         handle, spec = self.handle, self.handle.spec
+        rows, vectors = inputs.rows, inputs.vectors
         scores = score(handle, vectors.values)
         if scores.detail is not None:
             out.troubles.append(f"{handle.name}:{handle.version}: {scores.detail}")
@@ -85,13 +132,12 @@ class Served:
             reasons = _reasons(scores, vectors, abstained)
             answer = {name: np.where(abstained, np.nan, x) for name, x in answer.items()}
             out.counts["abstained"] += int(abstained.sum())
-        symbols = pa.array(rows.symbols, pa.string())
         # Each array is made once, for the log and for the records.
         log = log_batch(
             self.schema,
             {
-                "prediction_id": self._ids(symbols, rows.ts_event_us, rows.revision),
-                "symbol": symbols,
+                "prediction_id": pc.binary_join_element_wise(f"{handle.name}:{handle.version}", inputs.identity, ":"),
+                "symbol": inputs.symbols,
                 "ts_event_us": rows.ts_event_us,
                 "ts_decision_us": rows.ts_known_us,
                 "horizon_us": spec.horizon_us,
@@ -102,7 +148,7 @@ class Served:
                 "completeness": completeness,
                 "abstained": abstained,
                 "reason": reasons,
-                "vector_hash": _hashes(vectors.values),
+                "vector_hash": inputs.hashes,
                 "spec_digest": self.digest,
                 "source_topic": rows.topic,
                 "source_partition": rows.partition,
@@ -110,17 +156,16 @@ class Served:
             },
             vectors.values,
         )
-        spans = _spans(rows.partition)
         if self._frames is None:
             self._add_rows(log, rows, vectors, out)
         else:
             batch = self._frames.batch(
                 log, topic=rows.topic, missing=vectors.missing, stale=vectors.stale, supersedes=self._superseded(rows, vectors)
             )
-            for partition, start, stop in spans:
+            for partition, start, stop in inputs.spans:
                 out.frames += [(partition, frame) for frame in self._frames.frames(batch.slice(start, stop - start))]
-        self._add_logs(log, spans, out)
-        out.counts["missing_values"] += int(np.count_nonzero(vectors.missing))
+        self._add_logs(log, inputs.spans, out)
+        out.counts["missing_values"] += inputs.missing_values
         out.counts["vectors"] += n
         out.counts["predictions"] += n
 
@@ -156,11 +201,6 @@ class Served:
                 rows = log.slice(first, min(at_most, stop - first))
                 out.logs.append((partition, encode_after(self._log_start, rows)))
 
-    def _ids(self, symbols: pa.Array, ts_event_us: NDArray[np.int64], revision: NDArray[np.int64]) -> pa.Array:
-        events = pc.cast(pa.array(ts_event_us), pa.string())
-        revisions = pc.cast(pa.array(revision), pa.string()) if revision.any() else "0"
-        return pc.binary_join_element_wise(f"{self.handle.name}:{self.handle.version}", symbols, events, revisions, ":")
-
     def _superseded(self, rows: FeatureBatch, vectors: Vectors) -> dict[int, str]:
         """By row, the id of the prediction that it replaces."""
         head = f"{self.handle.name}:{self.handle.version}"
@@ -189,18 +229,6 @@ def _reasons(scores: Scores, vectors: Vectors, abstained: NDArray[np.bool_]) -> 
         "expired" if e else r if r is not None else "incomplete" if a else None
         for r, a, e in zip(scores.reason, abstained.tolist(), expired.tolist(), strict=True)
     ]
-
-
-def _hashes(values: NDArray[np.float64]) -> pa.Array:
-    """The hash of each vector, string (rows,)."""
-    ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(HASH_DIGITS)
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(hash_digits(values).encode()))
-
-
-def _spans(partition: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """(partition, first row, row after the last) of each stretch of rows of one partition."""
-    edges = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(partition)]
-    return [(int(partition[start]), start, stop) for start, stop in pairwise(edges)]
 
 
 def _names(mask: NDArray[np.bool_], names: Sequence[str]) -> Iterable[Sequence[str]]:

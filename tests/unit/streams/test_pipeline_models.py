@@ -12,6 +12,7 @@ from models.handle import ModelHandle
 from models.spec import ColumnSpec, FeatureSetSpec, Lag, ServingSpec
 from streams.errors import LayoutError, StateLayoutError
 from streams.partitioner import partition_of
+from streams.windows import LagWindows
 from tests.unit.streams.pipes import BAR, PARTITIONS, X1, X, Y, Z, bar, bodies, handle, part, serve, total, vectors
 from tests.unit.streams.wire import nothing
 
@@ -58,13 +59,45 @@ def test_a_models_records_do_not_depend_on_which_others_are_served(
 
     me = handle("m", [X, X1, Y], depth=3)
     alone, alone_vectors, refused = run(me)
-    together, together_vectors, _ = run(handle("deep", [X, Z], depth=9), me, handle("other", [Y], trigger="slow", depth=2))
+    twin = handle("twin", [X, X1, Y], depth=3, predict=lambda x: -total(x))
+    together, together_vectors, _ = run(handle("deep", [X, Z], depth=9), twin, me, handle("other", [Y], trigger="slow", depth=2))
     more = set(together) - set(alone)
     # What is too old for this model alone is refused; beside a deeper model, which uses the row, it abstains.
     assert {together[k]["reason"] for k in more} <= {"expired"}
     assert {together[k]["source"]["offset"] for k in more} <= refused
     assert {k: v for k, v in together.items() if k not in more} == alone
     assert {k: v for k, v in together_vectors.items() if k not in more} == alone_vectors
+
+
+def test_models_that_read_the_same_share_their_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    build = LagWindows.vectors
+
+    def counted(*args: Any) -> Any:
+        made.append(args)
+        return build(*args)
+
+    monkeypatch.setattr(LagWindows, "vectors", counted)
+    pipeline = serve(
+        handle("a", [X, X1]),
+        handle("b", [X, X1], predict=lambda x: -total(x)),
+        handle("c", [X1, X]),
+        handle("d", [X, X1], depth=3),
+    )
+    out = pipeline.step(part(bar(10, x=1.0), bar(20, x=5.0)), nothing)
+    assert len(made) == 3
+    assert {(b["model"], b["ts_event_us"]): b["value"] for b in bodies(out)} == {
+        ("a", 10): 1.0,
+        ("b", 10): -1.0,
+        ("c", 10): 1.0,
+        ("d", 10): 1.0,
+        ("a", 20): 6.0,
+        ("b", 20): -6.0,
+        ("c", 20): 6.0,
+        ("d", 20): 6.0,
+    }
+    hashes = {b["model"]: b["vector_hash"] for b in bodies(out) if b["ts_event_us"] == 20}
+    assert hashes["a"] == hashes["b"] == hashes["d"] != hashes["c"]
 
 
 def test_a_row_too_old_for_one_of_two_models_is_never_silence_nor_a_guess() -> None:
