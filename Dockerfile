@@ -16,7 +16,7 @@ WORKDIR /src
 # Only the two files that name dependencies: this layer is rebuilt when they change, not when the code does.
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --locked --no-dev --no-install-project --extra gcp --extra vertex
+    uv sync --locked --no-dev --no-install-project --extra gcp --extra vertex --extra onnx
 
 COPY README.md CHANGELOG.md LICENSE ./
 COPY config config

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.handle import Predict
-    from models.spec import ColumnSpec, FeatureSetSpec
+    from models.spec import ColumnSpec, FeatureSetSpec, Runtime
 
 
 def build_spec(  # noqa: PLR0913 - one keyword for each thing a spec is made of
@@ -37,6 +37,7 @@ def build_spec(  # noqa: PLR0913 - one keyword for each thing a spec is made of
     level: float = 0.9,
     min_completeness: float = 0.0,
     bins: int = 10,
+    runtime: Runtime = "native",
 ) -> ServingSpec:
     """The checked spec of a model; the arguments are those of `models.publish.publish`. Raises `SpecError`."""
     x = _matrix(x, len(columns), name, "x")
@@ -65,6 +66,7 @@ def build_spec(  # noqa: PLR0913 - one keyword for each thing a spec is made of
         residuals=residuals,
         reference={c.name: column_reference(x[:, i], bins=bins, groups=groups, name=c.name) for i, c in enumerate(columns)},
         prediction_reference=column_reference(predict(fresh), bins=bins, groups=fresh_groups, name="prediction"),
+        runtime=runtime,
     ).check()
 
 

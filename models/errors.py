@@ -5,6 +5,7 @@ ModelError
 ├── RegistryError      the registry does not hold what was asked for
 │   └── RegistryUnreachable   it did not answer at all, and the cache does not know either
 ├── UntrustedModel     a version whose files may run code, or whose bytes are not those registered
+├── RuntimeMissing     the version names a runtime that is not installed here
 └── ModelOutputError   predict raised, or returned the wrong length, or something not finite
 """
 
@@ -29,6 +30,10 @@ class RegistryUnreachable(RegistryError):
 
 class UntrustedModel(ModelError):
     """A version's files may run code or differ from the registered digest. Action: publish it again in a data-only format."""
+
+
+class RuntimeMissing(ModelError):
+    """A version names a runtime whose packages are not installed. Action: install the extra named, or publish it natively."""
 
 
 class ModelOutputError(ModelError):

@@ -8,6 +8,8 @@ types stands in the model itself. So MLmodel is parsed here as data and must mat
 | `lightgbm` | `model.lgb`   | LightGBM's text       | ``Booster.predict``, one thread; NaN is LightGBM's missing   |
 | `sklearn`  | `model.skops` | skops, OUR type list  | `models.native_sklearn`                                      |
 
+A spec may name another runtime for the text of `lightgbm`: see `models.runtimes`.
+
 Anything else (other flavors, pickles, code, unknown keys or files, paths that leave the folder, links) is refused
 with `UntrustedModel`. The folder's digest must have been verified before (`models.artifacts.verify_digest`).
 """
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.handle import Predict
+    from models.spec import Runtime
 
 Flavor = Literal["lightgbm", "sklearn"]
 
@@ -80,15 +83,38 @@ def read_spec(folder: Path) -> ServingSpec:
     return decode_spec((folder / SPEC_FILE).read_bytes())
 
 
-def load_native(folder: Path, *, columns: int) -> NativeModel:
-    """Load an inspected folder. Raises `UntrustedModel` for its content, `SpecError` if it wants other columns."""
+def load_model(folder: Path, *, columns: int, runtime: Runtime) -> NativeModel:
+    """Load an inspected folder. Raises `UntrustedModel` for its content, `SpecError` if it wants other columns.
+
+    And, for a runtime other than "native", what `models.runtimes.load_forest` raises.
+    """
     flavor = inspect_folder(folder)
     file = folder / _DATA_KEY[flavor][1]
+    if runtime != "native":
+        if flavor != "lightgbm":
+            msg = f"runtime {runtime!r} computes LightGBM models; this one is {flavor}: publish it with runtime='native'"
+            raise SpecError(msg)
+        from models.runtimes import load_forest
+
+        return load_forest(lightgbm_text(file), columns=columns, runtime=runtime)
     if flavor == "lightgbm":
         return load_lightgbm(file, columns=columns)
     from models.native_sklearn import load_skops
 
     return load_skops(file, columns=columns)
+
+
+def lightgbm_text(file: Path) -> str:
+    """The text of a model file. Not text, or cut short: refused before any parser sees it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        msg = f"{file.name} cannot be read as a LightGBM text model: {e}"
+        raise UntrustedModel(msg) from e
+    if not re.match(r"tree\nversion=v\d", text) or "\nend of trees\n" not in text:
+        msg = f"{file.name} is not a LightGBM text model; save it with Booster.save_model"
+        raise UntrustedModel(msg)
+    return text
 
 
 def load_lightgbm(file: Path, *, columns: int) -> NativeModel:
@@ -100,14 +126,10 @@ def load_lightgbm(file: Path, *, columns: int) -> NativeModel:
     from lightgbm import Booster
     from lightgbm.basic import LightGBMError
 
+    text = lightgbm_text(file)
     try:
-        # Not text, or cut short: refused before LightGBM's parser sees it.
-        text = file.read_text(encoding="utf-8")
-        if not re.match(r"tree\nversion=v\d", text) or "\nend of trees\n" not in text:
-            msg = f"{file.name} is not a LightGBM text model; save it with Booster.save_model"
-            raise UntrustedModel(msg)
         booster = Booster(model_str=text)
-    except (LightGBMError, UnicodeDecodeError, ValueError) as e:
+    except (LightGBMError, ValueError) as e:
         msg = f"{file.name} cannot be read as a LightGBM text model: {e}"
         raise UntrustedModel(msg) from e
     if booster.pandas_categorical:

@@ -27,6 +27,7 @@ import numpy as np
 
 from models.errors import ModelError, SpecError, UntrustedModel
 from models.loaders import NativeModel
+from models.skops_linear import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,9 +82,12 @@ _MAX_SCHEMA_BYTES: Final = 1 << 26
 
 def load_skops(file: Path, *, columns: int) -> NativeModel:
     """A skops file to a native model. Raises `UntrustedModel`, or `SpecError` when it wants other columns."""
+    weights = read_weights(file, _audit(file), kinds=LINEAR)
+    if weights is not None:
+        _check_columns(columns if weights.columns is None else weights.columns, columns)
+        return _native_model(linear_predict(weights.coefficients, weights.intercept, width=columns), columns)
     import skops.io
 
-    _audit(file)
     try:
         beyond = set(skops.io.get_untrusted_types(file=file)) - TRUSTED_BEYOND_SKOPS
         estimator = None if beyond else skops.io.load(file, trusted=sorted(TRUSTED_BEYOND_SKOPS))
@@ -105,10 +109,7 @@ def native(estimator: Any, *, columns: int) -> NativeModel:
     *before, final = [s for s in steps if s not in (None, "passthrough")] or [None]
     if any(type(t).__name__ not in ELEMENTWISE for t in before) or type(final).__name__ not in LINEAR | TREES | ROW_BY_ROW:
         raise _refused(f"its steps are {[type(s).__name__ for s in steps]}")
-    wanted = getattr(estimator, "n_features_in_", columns)
-    if wanted != columns:
-        msg = f"the scikit-learn model reads {wanted} columns; the serving spec has {columns}"
-        raise SpecError(msg)
+    _check_columns(getattr(estimator, "n_features_in_", columns), columns)
 
     def prepare(values: Array) -> Array:
         for step in before:
@@ -121,15 +122,26 @@ def native(estimator: Any, *, columns: int) -> NativeModel:
 
     width = prepare(np.zeros((1, columns))).shape[1]
     last = _final_step(final, width)
-    accepts_missing = _answers_missing(lambda values: last(prepare(values)), columns)
+    return _native_model(lambda values: last(prepare(values)), columns)
+
+
+def _check_columns(wanted: int, columns: int) -> None:
+    if wanted != columns:
+        msg = f"the scikit-learn model reads {wanted} columns; the serving spec has {columns}"
+        raise SpecError(msg)
+
+
+def _native_model(answer: Predict, columns: int) -> NativeModel:
+    """A predict that calls `answer` for the rows it can answer, and answers NaN for the others."""
+    accepts_missing = _answers_missing(answer, columns)
 
     def predict(values: Array) -> Array:
         usable = ~np.isinf(values).any(axis=1) if accepts_missing else np.isfinite(values).all(axis=1)
         if usable.all():
-            return last(prepare(values))
+            return answer(values)
         out = np.full(values.shape[0], np.nan)
         if usable.any():
-            out[usable] = last(prepare(values[usable]))
+            out[usable] = answer(values[usable])
         return out
 
     return NativeModel(_one_by_one_after_error(predict), accepts_missing=accepts_missing)
@@ -241,8 +253,8 @@ def _check_tree(tree: Any, width: int) -> None:
         raise _refused("it holds a tree whose nodes point outside it")
 
 
-def _audit(file: Path) -> None:
-    """Refuse a skops file that names a node kind or type outside our lists, or unzips to too much."""
+def _audit(file: Path) -> object:
+    """The schema of a skops file; refuses one that names a node kind or type outside our lists, or unzips to too much."""
     try:
         with zipfile.ZipFile(file) as archive:
             if sum(i.file_size for i in archive.infolist()) > _MAX_UNZIPPED_BYTES:
@@ -253,6 +265,8 @@ def _audit(file: Path) -> None:
     except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError) as e:
         raise _refused(f"skops cannot read it ({type(e).__name__}: {e})") from e
     _audit_node(schema)
+    found: object = schema
+    return found
 
 
 def _audit_node(top: object) -> None:

@@ -36,9 +36,10 @@ from models.artifacts import DIGEST_TAG, folder_digest
 from models.build_spec import build_spec
 from models.errors import SpecError
 from models.example import encode_example, make_example
-from models.loaders import load_lightgbm
+from models.loaders import lightgbm_text, load_lightgbm
 from models.mlflow_client import connect, registry_errors, set_environment
 from models.registry import load_folder
+from models.runtimes import check_same_bits, load_forest
 from models.spec import encode_spec
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from numpy.typing import NDArray
 
+    from models.handle import Predict
     from models.loaders import Flavor
-    from models.spec import ColumnSpec, FeatureSetSpec, ServingSpec
+    from models.spec import ColumnSpec, FeatureSetSpec, Runtime, ServingSpec
 
 EXPERIMENT: Final = "trading-ml-inference"
 
@@ -88,6 +90,7 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
     alias: str | None = "champion",
     experiment: str = EXPERIMENT,
     metrics: Mapping[str, float] | None = None,
+    runtime: Runtime = "native",
 ) -> PublishedVersion:
     """Log, register and tag a model version; set `alias` on it, last of all.
 
@@ -100,16 +103,20 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
     - `artifact_root`: folder or ``gs://`` for a new experiment's files (setting `mlflow.model_registry`); None leaves
       it to the tracking server.
     - `alias`: None registers without serving.
+    - `runtime`: what computes a LightGBM model's answers on the workers, which need its extra (`models.runtimes`).
 
     The same code that a worker loads with has loaded and checked the files before the registry hears of them, so
-    what this refuses was never registered. Raises `SpecError`, `UntrustedModel`, `ModelOutputError`, `RegistryError`.
+    what this refuses was never registered. Raises `SpecError`, `UntrustedModel`, `ModelOutputError`, `RegistryError`,
+    `RuntimeMissing`.
     """
     set_environment()
     model, flavor = _servable(model, [c.name for c in columns])
     with tempfile.TemporaryDirectory(prefix="trading-ml-publish-") as scratch:
-        native = _native(model, flavor, Path(scratch), len(columns))
+        predict = _native(model, flavor, Path(scratch), len(columns))
+        if runtime != "native":
+            predict = _other_than_native(predict, Path(scratch), np.ascontiguousarray(x, dtype=np.float64), runtime)
         spec = build_spec(
-            native,
+            predict,
             name=name,
             columns=columns,
             feature_sets=feature_sets,
@@ -124,10 +131,11 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
             level=level,
             min_completeness=min_completeness,
             bins=bins,
+            runtime=runtime,
         )
         extra = [Path(scratch) / "serving_spec.json", Path(scratch) / "example.json"]
         extra[0].write_bytes(encode_spec(spec))
-        extra[1].write_bytes(encode_example(make_example(native, np.ascontiguousarray(x, dtype=np.float64))))
+        extra[1].write_bytes(encode_example(make_example(predict, np.ascontiguousarray(x, dtype=np.float64))))
         folder = Path(scratch) / "model"
         _save(model, flavor, folder, extra)
         digest = folder_digest(folder)
@@ -161,7 +169,7 @@ def _servable(model: Any, names: list[str]) -> tuple[Any, Flavor]:
     return model, flavor
 
 
-def _native(model: Any, flavor: Flavor, scratch: Path, columns: int) -> Any:
+def _native(model: Any, flavor: Flavor, scratch: Path, columns: int) -> Predict:
     """The predict a worker will have: saved and loaded again, as there."""
     if flavor == "lightgbm":
         file = scratch / "model.lgb"
@@ -174,6 +182,17 @@ def _native(model: Any, flavor: Flavor, scratch: Path, columns: int) -> Any:
     file = scratch / "model.skops"
     skops.io.dump(model, file)
     return load_skops(file, columns=columns).predict
+
+
+def _other_than_native(native: Predict, scratch: Path, x: NDArray[np.float64], runtime: Runtime) -> Predict:
+    """The saved model in another runtime, which answers the training rows with the bits of the native one."""
+    file = scratch / "model.lgb"
+    if not file.exists():
+        msg = f"runtime {runtime!r} computes LightGBM models; publish this one with runtime='native'"
+        raise SpecError(msg)
+    predict = load_forest(lightgbm_text(file), columns=x.shape[-1], runtime=runtime).predict
+    check_same_bits(predict, native, x, what=f"runtime {runtime!r}")
+    return predict
 
 
 def _save(model: Any, flavor: Flavor, folder: Path, extra: list[Path]) -> None:

@@ -22,7 +22,7 @@ from models.confidence import check_residuals
 from models.errors import RegistryError, RegistryUnreachable, SpecError, UntrustedModel
 from models.example import check_example, decode_example
 from models.handle import ModelHandle
-from models.loaders import inspect_folder, load_native, read_spec
+from models.loaders import inspect_folder, load_model, read_spec
 from models.mlflow_client import connect, registry_errors
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def load_folder(folder: Path, *, name: str, version: str, digest: str) -> ModelH
     inspect_folder(folder)
     spec = _spec_of(folder, name)
     example = decode_example((folder / EXAMPLE_FILE).read_bytes(), spec)
-    model = load_native(folder, columns=len(spec.columns))
+    model = load_model(folder, columns=len(spec.columns), runtime=spec.runtime)
     check_example(model.predict, example, what=f"model {name!r} version {version}")
     return ModelHandle(name=name, version=version, digest=digest, spec=spec, predict=model.predict)
 

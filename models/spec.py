@@ -30,6 +30,9 @@ LAYOUT = 1
 """Number of the serving-spec layout written by this version."""
 
 
+Runtime = Literal["native", "onnx", "lleaves"]
+"""What computes the answers: the model's own library, or another that gives the same bits (`models.runtimes`)."""
+
 MAX_US = 1 << 53
 """Times and durations lie below this many microseconds (285 years): exact in every JSON reader, and no sum of two overflows."""
 
@@ -97,7 +100,8 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """All a worker must know to serve one model version. Built by `models.publish`, checked by `check`.
 
     `deadline_us`: how long a trigger row may wait, in stream time, for a required column of another feature set; 0 does
-    not wait. `min_completeness`: share of the required columns below which the record is an abstention.
+    not wait. `min_completeness`: share of the required columns below which the record is an abstention. `runtime`: what
+    computes the answers; a spec that does not say means, and is written for, "native".
     """
 
     layout: int = LAYOUT
@@ -112,6 +116,7 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     residuals: tuple[float, ...] = ()
     reference: dict[str, ColumnReference] = {}
     prediction_reference: ColumnReference | None = None
+    runtime: Runtime = "native"
 
     def check(self) -> ServingSpec:
         """Return self, or raise `SpecError` naming the first contradiction and what would be right."""
@@ -189,8 +194,14 @@ def depth_rows(columns: tuple[ColumnSpec, ...], feature_set: str, bar_us: int) -
 
 
 def encode_spec(spec: ServingSpec) -> bytes:
-    """The canonical JSON of a spec: fields in declaration order, maps sorted by key."""
-    return msgspec.json.encode(spec, order="deterministic")
+    """The canonical JSON of a spec: fields in declaration order, maps sorted by key; no `runtime` where it is "native".
+
+    So a spec written before there were runtimes has the text, and the digest, that it was published with.
+    """
+    fields = msgspec.to_builtins(spec, order="deterministic")
+    if spec.runtime == "native":
+        del fields["runtime"]
+    return msgspec.json.encode(fields)
 
 
 def decode_spec(data: bytes) -> ServingSpec:

@@ -10,7 +10,7 @@
     ├── RowFileError       a file given to `trading-ml produce` or `audit` cannot be read as rows
     └── AuditError         `trading-ml audit` finds nothing it could try
     config.ConfigError     the settings are wrong
-    models.ModelError      SpecError, RegistryError, UntrustedModel, ModelOutputError: see `models.errors`
+    models.ModelError      SpecError, RegistryError, UntrustedModel, RuntimeMissing, ModelOutputError: see `models.errors`
     monitoring.MonitoringError   BadReferenceError, StateError, WarehouseError: see `monitoring.errors`
 
 A bad record is not an error but a value (`streams.records.Rejected`): it goes to the rejected topic and the rest goes on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, inf, isnan
@@ -15,9 +16,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from models.confidence import half_width, p_up, residuals_needed
+from models.errors import RuntimeMissing
 from models.handle import ModelHandle, Predict
 from models.native_sklearn import linear_predict
 from models.reference import column_reference
+from models.runtimes import EXTRAS, load_forest
 from models.score import Scores, score
 from models.spec import ColumnReference, ColumnSpec, FeatureSetSpec, ServingSpec
 from models.timeline import Entry, Timeline, version_at
@@ -131,11 +134,17 @@ def fixture_predicts() -> dict[str, Predict]:
         "network": MLPRegressor(hidden_layer_sizes=(6,), random_state=1, solver="lbfgs", tol=1e-2),
     }
     predicts: dict[str, Predict] = {n: native(e.fit(x, y), columns=WIDTH).predict for n, e in estimators.items()}
+    text = booster.model_to_string()
+    for runtime in EXTRAS:
+        with suppress(RuntimeMissing):
+            predicts[runtime] = load_forest(text, columns=WIDTH, runtime=runtime).predict
     return predicts | {"linear": linear(), "booster": lambda v: np.asarray(booster.predict(v, num_threads=1))}
 
 
-@pytest.mark.parametrize("kind", ["linear", "scaled ridge", "forest", "network", "booster"])
+@pytest.mark.parametrize("kind", ["linear", "scaled ridge", "forest", "network", "booster", *EXTRAS])
 def test_a_row_scores_to_the_same_bits_alone_and_in_any_batch(predicts: dict[str, Predict], kind: str) -> None:
+    if kind not in predicts:
+        pytest.skip(f"the extra {kind!r} is not installed")
     rng = np.random.default_rng(9)
     values = rng.normal(size=(203, WIDTH)) * 10.0 ** rng.integers(-3, 4, size=(203, WIDTH))
     values[rng.random(values.shape) < 0.03] = np.nan

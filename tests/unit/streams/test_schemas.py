@@ -172,6 +172,8 @@ _LIMIT = records.MAX_TS_US
         ("outcome.json", {"revision": records.MAX_REVISION + 1}, False),
         ("serving_spec.json", {"unknown": "field"}, False),
         ("serving_spec.json", {"layout": 2}, False),
+        ("serving_spec.json", {"runtime": "onnx"}, True),
+        ("serving_spec.json", {"runtime": "fastest"}, False),
         ("serving_spec.json", {"level": 1.0}, False),
         ("serving_spec.json", {"min_completeness": 1.5}, False),
         ("serving_spec.json", {"horizon_us": 0}, False),
