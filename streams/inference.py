@@ -104,6 +104,8 @@ class InferenceHandler:
         metrics.ROWS.labels(GROUP).inc(c["rows"])
         metrics.PREDICTIONS.inc(c["predictions"])
         metrics.ABSTAINED.inc(c["abstained"])
+        metrics.FRAMES.inc(c["frames"])
+        metrics.UNREAD.inc(c["unread_features"])
         for what in ("late", "duplicate", "replayed"):
             if c[what]:
                 metrics.ROW_EVENTS.labels(what).inc(c[what])

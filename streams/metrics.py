@@ -11,6 +11,8 @@ PREDICTIONS = Counter("trading_ml_predictions", "Predictions sent, abstentions i
 ABSTAINED = Counter("trading_ml_abstained", "Predictions that are abstentions", registry=REGISTRY)
 REJECTED = Counter("trading_ml_rejected", "Records sent to the rejected topic", ["reason"], registry=REGISTRY)
 ROW_EVENTS = Counter("trading_ml_row_events", "Rows that were late, duplicate or replayed", ["what"], registry=REGISTRY)
+FRAMES = Counter("trading_ml_frames", "Records of the features topic that were Arrow frames", registry=REGISTRY)
+UNREAD = Counter("trading_ml_unread_features", "Feature values that no served model reads", registry=REGISTRY)
 CHUNK_SECONDS = Histogram(
     "trading_ml_chunk_seconds",
     "Time a chunk takes from bytes to outbox",

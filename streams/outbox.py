@@ -76,7 +76,8 @@ class Outbox:
     def _send_batch(self, topic: str, partition: int, messages: list[dict[str, Any]]) -> None:
         report = self._epoch.delivered
         while messages:
-            self._producer.produce_batch(topic, messages, partition=partition, on_delivery=report)
+            if self._producer.produce_batch(topic, messages, partition=partition, on_delivery=report) == len(messages):
+                return
             again = []
             for m in messages:
                 error = m.pop("_error", None)

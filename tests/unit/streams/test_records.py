@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,28 @@ def test_known_time_defaults_to_the_publication_lag(known: object) -> None:
 )
 def test_features_are_float64_and_what_is_absent_null_or_unread_is_not(given: dict[str, Any], read: list[float]) -> None:
     assert taken(row(values=given)).values.tobytes() == np.array([read]).tobytes()
+
+
+def test_values_that_no_model_reads_are_counted_in_whatever_company() -> None:
+    decoder = FeatureDecoder(LAYOUT, partitions=PARTITIONS, max_future_us=MAX_FUTURE_US)
+    plain = row()
+    more = row(values={"a": 1.0, "c": {"a": [2]}, "d": None})
+    other = row(feature_set="slow", values={"z": 1.0, "a": 2.0})
+    clock = row(feature_set="__clock__", values={})
+    chunks: list[tuple[list[bytes | None], int, int]] = [
+        ([plain], 0, 0),
+        ([plain, more, other, clock], 3, 0),
+        ([more, more], 4, 0),
+        ([plain, plain], 0, 0),
+        ([more, None, plain, b"{", other, row(feature_set="none", values={"q": 1})], 3, 3),
+        ([plain], 0, 0),
+    ]
+    for values, unread, bad in chunks:
+        counts: Counter[str] = Counter()
+        records = [Record(i, NOW_MS, b"A", v) for i, v in enumerate(values)]
+        batches, rejected = decoder.decode([PartitionRecords("f", HOME, records)], counts)
+        assert (counts["unread_features"], len(rejected)) == (unread, bad)
+        assert sum(len(b.symbols) for b in batches) == counts["rows"] - bad == len(values) - bad
 
 
 def test_the_last_of_two_equal_keys_counts() -> None:
