@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from streams.commands import audit, broker, config, generate, produce, tail, topics, worker
+from streams.commands import audit, broker, config, generate, produce, rejected, tail, topics, worker
 from streams.commands.demo import demo
 from streams.commands.train_demo import train_demo
 
@@ -25,6 +25,7 @@ app.command()(tail.tail)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
+app.add_typer(rejected.app, name="rejected")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from streams.cuts import cut_by_slack
 from streams.deadlines import Deadlines
 from streams.layout import merge_specs
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, rejected_rows
+from streams.rejections import with_headers
 from streams.ring import CONFLICT, DUPLICATE, EXPIRED, LATE, REPLAYED
 from streams.served import Inputs, Served, StepResult
 from streams.state import any_waiting, unpack
@@ -112,6 +113,7 @@ class Pipeline:
             self._take(piece, parts, out)
         for part in parts:
             self._stream_time.read_up_to(part.partition, part.records[-1].offset + 1)
+        out.rejected = with_headers(out.rejected, parts)
         out.counts["rejected"] = len(out.rejected)
         return out
 

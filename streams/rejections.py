@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streams.wire import CONTENT_TYPE, Rejected
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streams.wire import PartitionRecords, Record
 
+_ERRORS = "__connect.errors."
 MOST_BYTES = 900_000
 """Larger values are left out: the topic takes records of 1 MB, as Kafka does unless told otherwise."""
+MOST_HEADER_BYTES = 16_000
+"""Headers of a record's own stay with it up to here, all or none."""
 MOST_DETAIL = 2_000
 """Characters of the detail at most: it may quote what the record says, which may be long."""
 
 
 def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
-    """Kafka Connect's error headers, which existing tools read, and the value's content type where it is not JSON."""
+    """Kafka Connect's error headers, which existing tools read, the value's content type where it is not JSON, and its own."""
     pairs = {
         "topic": r.topic,
         "partition": str(r.partition),
@@ -26,13 +32,31 @@ def rejection_headers(r: Rejected) -> list[tuple[str, bytes]]:
         "exception.class.name": r.reason,
         "exception.message": r.detail,
     }
-    headers = [(f"__connect.errors.{name}", value.encode(errors="backslashreplace")) for name, value in pairs.items()]
-    return headers if r.content_type is None else [*headers, (CONTENT_TYPE, r.content_type)]
+    headers = [(f"{_ERRORS}{name}", value.encode(errors="backslashreplace")) for name, value in pairs.items()]
+    if r.content_type is not None:
+        headers.append((CONTENT_TYPE, r.content_type))
+    return headers + [(name, data) for name, data in r.headers if name != CONTENT_TYPE and not name.startswith(_ERRORS)]
 
 
 def reject(part: PartitionRecords, r: Record, reason: str, detail: str) -> Rejected:
     """This record as rejected, its value only if the rejected topic can take it."""
-    return fit(Rejected(part.topic, part.partition, r.offset, r.key, r.value, reason, detail))
+    return fit(Rejected(part.topic, part.partition, r.offset, r.key, r.value, reason, detail, headers=own_headers(r)))
+
+
+def with_headers(rejected: Sequence[Rejected], parts: Sequence[PartitionRecords]) -> list[Rejected]:
+    """These records, rejected from `parts`, with the headers they came with."""
+    by_partition = {p.partition: p.records for p in parts}
+    out = []
+    for r in rejected:
+        records = by_partition[r.partition]
+        headers = own_headers(records[bisect_left(records, r.offset, key=lambda x: x.offset)])
+        out.append(replace(r, headers=headers) if headers else r)
+    return out
+
+
+def own_headers(r: Record) -> tuple[tuple[str, bytes], ...]:
+    """What a record's producer told of it beside key and value."""
+    return tuple((str(name), bytes(data or b"")) for name, data in r.headers)
 
 
 def fit(r: Rejected) -> Rejected:
@@ -43,4 +67,8 @@ def fit(r: Rejected) -> Rejected:
         if sum(len(x) for x in kept.values() if x is not None) > MOST_BYTES:
             detail = f"{detail} ({name} of {len(kept[name] or b'')} bytes left out; it stands in {r.topic} at this offset)"
             kept[name] = None
-    return replace(r, detail=detail, key=kept["key"], value=kept["value"])
+    headers = r.headers
+    if sum(len(name) + len(data) for name, data in headers) > MOST_HEADER_BYTES:
+        detail = f"{detail} ({len(headers)} headers left out, they are too large)"
+        headers = ()
+    return replace(r, detail=detail, key=kept["key"], value=kept["value"], headers=headers)

@@ -232,9 +232,16 @@ class View:
         count: NDArray[np.intp] = (self._seen > key[:, None]).sum(axis=1)
         return count
 
-    def revision_before(self, ts_event_us: int, revision: int, row: int) -> int | None:
-        """The greatest seen revision of an event time below `revision`, for one row of the view."""
+    def revision_before(self, ts_event_us: int, revision: int, row: int, *, depth_rows: int) -> int | None:
+        """The greatest revision of an event time below `revision` in the newest `depth_rows` seen, for one row of the view.
+
+        What lies deeper may still be in memory, or gone with a checkpoint: no record may tell which.
+        """
         keys = self._seen[row]
         same = keys[(keys >> REVISION_BITS == ts_event_us) & (keys >= 0)] & ((1 << REVISION_BITS) - 1)
         older = same[same < revision]
-        return int(older.max()) if len(older) else None
+        if not len(older):
+            return None
+        before = int(older.max())
+        newer = int((keys > (ts_event_us << REVISION_BITS | before)).sum())
+        return before if newer < depth_rows else None

@@ -157,7 +157,9 @@ class LagWindows:
                         if look.awaited:
                             incomplete |= old
                 values[:, look.columns] = picked
-        supersedes = _supersedes(trigger, slots, self.sets[plan.trigger])
+        windows = self.sets[plan.trigger]
+        depth_rows = windows.depth if plan.trigger_depth is None else plan.trigger_depth  # the model's own
+        supersedes = _supersedes(trigger, slots, windows, depth_rows)
         return Vectors(values, np.isnan(values), stale, supersedes, incomplete, self._expired(plan, trigger, slots))
 
     def waiting(self) -> list[tuple[int, str, tuple[Waiting, ...]]]:
@@ -232,14 +234,14 @@ class LagWindows:
         return expired if expired.any() else None
 
 
-def _supersedes(trigger: FeatureBatch, slots: Slots, windows: SetWindows) -> dict[int, int]:
+def _supersedes(trigger: FeatureBatch, slots: Slots, windows: SetWindows, depth_rows: int) -> dict[int, int]:
     revised = np.flatnonzero(trigger.revision > 0)
     if not len(revised):
         return {}
     view = View(windows, slots[revised], trigger.ts_known_us[revised], trigger.offset[revised])
     out: dict[int, int] = {}
     for i, row in enumerate(revised.tolist()):
-        before = view.revision_before(int(trigger.ts_event_us[row]), int(trigger.revision[row]), i)
+        before = view.revision_before(int(trigger.ts_event_us[row]), int(trigger.revision[row]), i, depth_rows=depth_rows)
         if before is not None:
             out[row] = before
     return out

@@ -121,7 +121,7 @@ class Rejected:
     """A record that cannot be used, with its original bytes and why; `reason` is a stable word.
 
     A bad row of a good frame is rejected by itself: `key` and `value` are then those of a record with this row alone.
-    `content_type` is that of `value` where it is not a JSON row or unknown.
+    `content_type` is that of `value` where it is not a JSON row or unknown; `headers` are the record's own.
     """
 
     topic: str
@@ -132,6 +132,7 @@ class Rejected:
     reason: str
     detail: str
     content_type: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(slots=True)

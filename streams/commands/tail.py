@@ -63,11 +63,11 @@ def tail(
         from streams.recordtext import record_lines
 
         kafka = connected_settings().kafka
-        records = _records(kafka, topic_of(stream, kafka.topics), from_beginning=from_beginning, follow=follow)
+        records = records_of(kafka, topic_of(stream, kafka.topics), from_beginning=from_beginning, follow=follow)
         try:
             for number, record in enumerate(records, 1):
                 head = "" if as_json else _head(record)
-                for line in record_lines(_bytes(record.value()), _headers(record)):
+                for line in record_lines(as_bytes(record.value()), headers_of(record)):
                     typer.echo(head + line)
                 if number == most:
                     break
@@ -77,7 +77,8 @@ def tail(
             records.close()
 
 
-def _records(kafka: Kafka, topic: str, *, from_beginning: bool, follow: bool) -> Generator[Message, None, None]:
+def records_of(kafka: Kafka, topic: str, *, from_beginning: bool, follow: bool) -> Generator[Message, None, None]:
+    """The records of a topic's partitions as they come; without `follow` up to where they end now."""
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
     from streams.clients import kafka_client_config
@@ -120,14 +121,16 @@ def _records(kafka: Kafka, topic: str, *, from_beginning: bool, follow: bool) ->
 def _head(record: Message) -> str:
     _, ts_ms = record.timestamp()
     when = datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-    key = _bytes(record.key()) or b""
+    key = as_bytes(record.key()) or b""
     return f"{when}Z {record.partition()}:{record.offset()} {key.decode('utf-8', 'backslashreplace')} "
 
 
-def _bytes(data: object) -> bytes | None:
+def as_bytes(data: object) -> bytes | None:
+    """A key, value or header as bytes."""
     return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None
 
 
-def _headers(record: Message) -> list[tuple[str, bytes | None]]:
+def headers_of(record: Message) -> list[tuple[str, bytes | None]]:
+    """A record's headers."""
     pairs = cast("list[tuple[str, bytes | None]]", record.headers() or [])  # its stubs name every form producers may give
-    return [(name, _bytes(data)) for name, data in pairs]
+    return [(name, as_bytes(data)) for name, data in pairs]

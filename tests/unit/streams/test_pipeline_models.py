@@ -179,3 +179,26 @@ def test_state_written_under_another_layout_is_read_by_name() -> None:
 def test_damaged_state_is_not_taken_for_empty() -> None:
     with pytest.raises(StateLayoutError):
         serve(handle("m", [X])).step(part(bar(10, x=1.0)), lambda _p, _s: b"\x07 whatever")
+
+
+def test_what_a_waiting_revision_supersedes_does_not_depend_on_a_restart() -> None:
+    # The first revision lies deeper than a checkpoint keeps by the time the wait for `slow` ends, though memory still has it.
+    rows = [bar(10, x=1.0), bar(20, x=1.0), bar(30, x=1.0), bar(40, x=1.0), bar(10, revision=1, x=2.0)]
+    clock = {"feature_set": "__clock__", "ts_event_us": 500, "values": {}}
+    model = handle("m", [X, Z], depth=4, deadline_us=100)
+    told = []
+    for restart in (False, True):
+        pipeline, table = serve(model), {}
+        first = pipeline.step(part(*rows), nothing)
+        assert bodies(first) == []
+        if restart:
+            table = {(p, key.decode()): value for p, key, value in pipeline.take_dirty()}
+            pipeline = serve(model)
+        out = pipeline.step(
+            part(clock, first=5),
+            lambda p, s, held=table: held.get((p, s)),  # type: ignore[misc]
+            lambda p, held=table: [(s, v) for (q, s), v in held.items() if q == p],  # type: ignore[misc]
+        )
+        told.append({b["prediction_id"]: b["supersedes"] for b in bodies(out)})
+    assert told[0] == told[1]
+    assert told[0]["m:1:A:10:1"] is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from streams.records import Rejected
-from streams.rejections import MOST_BYTES, MOST_DETAIL, fit, rejection_headers
+from dataclasses import replace
+
+from streams.records import PartitionRecords, Rejected
+from streams.rejections import MOST_BYTES, MOST_DETAIL, fit, rejection_headers, with_headers
+from tests.record import Record
 
 
 def test_what_is_too_large_for_the_rejected_topic_is_left_out_and_said() -> None:
@@ -30,3 +33,17 @@ def test_rejected_headers_are_those_of_kafka_connect() -> None:
         ("__connect.errors.exception.message", "not a row: ä".encode()),
     ]
     assert dict(rejection_headers(Rejected("f", 1, 9, b"k", b"v", "future", "x")))["__connect.errors.stage"] == b"TRANSFORMATION"
+
+
+def test_a_record_keeps_its_own_headers_unless_they_are_a_bomb() -> None:
+    part = PartitionRecords(
+        "f", 1, [Record(8, 0, b"k", b"v"), Record(9, 0, b"k", b"v", (("trace", b"7"), ("content-type", b"x")))]
+    )
+    one = Rejected("f", 1, 9, b"k", b"v", "future", "why")
+    (kept,) = with_headers([one], [part])
+    assert rejection_headers(kept) == [*rejection_headers(one), ("trace", b"7")]
+    assert with_headers([replace(one, offset=8)], [part]) == [replace(one, offset=8)]
+    bomb = fit(replace(one, headers=tuple((f"h{i}", b"x" * 99) for i in range(1000))))
+    assert (bomb.headers, bomb.detail) == ((), "why (1000 headers left out, they are too large)")
+    forged = replace(one, headers=(("__connect.errors.topic", b"other"),))
+    assert rejection_headers(forged) == rejection_headers(one)

@@ -1,0 +1,166 @@
+"""What must hold of a world that has come to rest, worked out from the topics alone by a run that nothing interrupts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from streams.pipeline import STREAM_TIME, Pipeline
+from streams.predictions import vector_hashes
+from streams.records import PartitionRecords
+from streams.rejections import fit
+from tests.laws.oracle import Oracle, Row
+from tests.simulation.consumer import CHANGELOG, TOPICS
+from tests.simulation.rows import PARTITIONS
+
+if TYPE_CHECKING:
+    from models.handle import ModelHandle
+    from tests.record import Record
+    from tests.simulation.broker import Broker
+    from tests.simulation.world import World
+
+TOGETHER = 8
+"""Records the uninterrupted run takes at a time: how closely it knows at which offset a row is settled."""
+
+
+@dataclass
+class Truth:
+    """What one version makes of a features topic."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    due: list[tuple[int, int, str]] = field(default_factory=list)
+    """(partition, offset from which on it must be out, the row's id without its version)"""
+    rejected: set[tuple[Any, ...]] = field(default_factory=set)
+    state: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
+
+
+def truth(broker: Broker, handle: ModelHandle) -> Truth:
+    """One pipeline, from the first record to the last."""
+    out = Truth()
+    pipeline = Pipeline([handle], partitions=PARTITIONS, max_future_us=10**15, slack_rows=30)
+    for p in range(PARTITIONS):
+        log = broker.log(TOPICS.features, p)
+        for at in range(0, len(log), TOGETHER):
+            some = log[at : at + TOGETHER]
+            found = pipeline.step([PartitionRecords(TOPICS.features, p, some)], lambda *_: None)
+            for _, _, value in found.predictions:
+                pid = msgspec.json.decode(value)["prediction_id"]
+                assert pid not in out.bodies
+                out.bodies[pid] = value
+                out.due.append((p, some[-1].offset + 1, row_of(pid)))
+            for r in map(fit, found.rejected):
+                out.rejected.add((r.partition, r.offset, r.key, r.value, r.reason, r.detail))
+    out.state = {(p, key): value for p, key, value in pipeline.take_dirty()}
+    return out
+
+
+def row_of(prediction_id: str) -> str:
+    """The trigger row of an id, whatever version answered."""
+    model, _, row = prediction_id.split(":", 2)
+    return f"{model}:{row}"
+
+
+def faults(world: World) -> list[str]:
+    """Everything that is not as it must be."""
+    found: list[str] = []
+    if world.stalled is not None:
+        return [f"it does not come to rest: {world.stalled}"]
+    broker = world.broker
+    truths = {h.version: truth(broker, h) for h in world.registry.versions}
+    first: dict[str, int] = {}
+    bodies: dict[str, bytes] = {}
+    for p in range(PARTITIONS):
+        for r in broker.log(TOPICS.predictions, p):
+            assert r.value is not None
+            pid = msgspec.json.decode(r.value)["prediction_id"]
+            of = truths[pid.split(":", 2)[1]].bodies
+            # How a row is answered by a version with another layout depends on when that one came: there is no one truth.
+            right = bodies.setdefault(pid, r.value) if world.plan.layouts else of.get(pid)
+            if right is None:
+                found.append(f"unknown: {pid}")
+            elif right != r.value:
+                found.append(f"wrong: {r.value.decode()} instead of {right.decode()}")
+            first[row_of(pid)] = min(first.get(row_of(pid), r.at), r.at)
+    one = truths["1"]
+    found += [f"lost: {row}" for row in sorted({row_of(pid) for pid in one.bodies} - set(first))]
+    found += _oracle(world, one)
+    found += _commits(broker, one, first)
+    if not world.plan.layouts:
+        found += _rejected(broker, one)
+        found += _state(world, one)
+    return found
+
+
+def _oracle(world: World, truth: Truth) -> list[str]:
+    """The uninterrupted run against the meaning of a lag window in plain Python lists."""
+    spec = world.registry.versions[0].spec
+    depth = {name: s.depth_rows for name, s in spec.feature_sets.items()}
+    right = {}
+    for p in range(PARTITIONS):
+        oracle = Oracle(spec, depth)
+        for r in world.broker.log(TOPICS.features, p):
+            for row in world.meant[p, r.offset] if (p, r.offset) in world.meant else [_clock(r)]:
+                read = {f: row.values[f] for f in row.values if f != "w"}
+                oracle.read(replace(row, values=read))
+        for a in oracle.answers:
+            pid = f"m:1:{a.row.symbol}:{a.row.event}:{a.row.revision}"
+            missing = [c.name for c, v in zip(spec.columns, a.vector, strict=True) if math.isnan(v)]
+            right[pid] = [vector_hashes(np.array([a.vector]))[0], a.decision, missing, a.stale]
+    names = ("vector_hash", "ts_decision_us", "missing", "stale")
+    ours = {pid: [msgspec.json.decode(value)[n] for n in names] for pid, value in truth.bodies.items()}
+    return [f"not the oracle's: {pid}" for pid in sorted({*right, *ours}) if right.get(pid) != ours.get(pid)]
+
+
+def _clock(record: Record) -> Row:
+    """The row of a clock record a worker appended."""
+    row = msgspec.json.decode(record.value or b"")
+    return Row(0, row["symbol"], row["feature_set"], row["ts_event_us"], row["ts_known_us"], 0, {})
+
+
+def _commits(broker: Broker, truth: Truth, first: dict[str, int]) -> list[str]:
+    """No offset was committed before what it stands for was delivered."""
+    out = []
+    due = {p: sorted((offset, row) for q, offset, row in truth.due if q == p) for p in range(PARTITIONS)}
+    done = dict.fromkeys(range(PARTITIONS), 0)
+    for c in broker.commits:
+        mine = due[c.partition]
+        while done[c.partition] < len(mine) and mine[done[c.partition]][0] <= c.offset:
+            row = mine[done[c.partition]][1]
+            if first.get(row, c.at) >= c.at:
+                out.append(f"committed early: {row} was not out when {c.by} committed {c.offset} of {c.partition}")
+            done[c.partition] += 1
+        if c.offset > len(broker.log(TOPICS.features, c.partition)):
+            out.append(f"committed past the end: {c}")
+    return out
+
+
+def _rejected(broker: Broker, truth: Truth) -> list[str]:
+    seen = set()
+    for p in range(PARTITIONS):
+        for r in broker.log(TOPICS.features_rejected, p):
+            h = {k.removeprefix("__connect.errors."): v.decode() for k, v in r.headers}
+            at = int(h["partition"]), int(h["offset"])
+            seen.add((*at, r.key, r.value, h["exception.class.name"], h["exception.message"]))
+    return [f"rejected: {row}" for row in sorted(seen ^ truth.rejected, key=repr)]
+
+
+def _state(world: World, truth: Truth) -> list[str]:
+    """What a rebuild on an empty disk finds is what the owner has, and what the uninterrupted run has."""
+    out = []
+    owner = {p: w for w in world.workers.values() for p in world.broker.group.shares.get(w.name, [])}
+    for p in range(PARTITIONS):
+        rebuilt = {key: value for key, (_, value) in world.broker.table(CHANGELOG, p, start=0).items()}
+        held = owner[p].folder.state(p)
+        if rebuilt != held:
+            differ = sorted(k for k in {*rebuilt, *held} if rebuilt.get(k) != held.get(k))
+            out.append(f"state of {owner[p].name} differs from the changelog in partition {p}: {differ}")
+        right = {key: value for (q, key), value in truth.state.items() if q == p and key != STREAM_TIME.encode()}
+        rebuilt.pop(STREAM_TIME.encode(), None)
+        if rebuilt != right:
+            differ = sorted(k for k in {*rebuilt, *right} if rebuilt.get(k) != right.get(k))
+            out.append(f"state in partition {p} is not that of an uninterrupted run: {differ}")
+    return out
