@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt docs clean
+.PHONY: help demo test check bench chaos fmt docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ check: .venv/.ready ## Lint, format check, types, import contracts, then the tes
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 
-bench: .venv/.ready ## Measure against a hand-written Kafka loop; writes benchmarks/results.json
+bench: .venv/.ready ## Measure against a hand-written Kafka loop and other frameworks; writes benchmarks/results.json
 	@$(BIN)/python -m benchmarks.run
+
+chaos: .venv/.ready ## Kill, pause and damage everything on a real Kafka for an hour; writes docs/reliability.md
+	@$(BIN)/python -m tests.chaos.run --write
 
 fmt: .venv/.ready ## Format the code and repair what the linter can
 	@$(BIN)/ruff check --fix --quiet || true
@@ -33,7 +36,7 @@ docs: .venv/.ready ## Write docs/settings.md and docs/errors.md from the code
 	@$(BIN)/python -m docs.pages
 
 clean: ## Remove everything made here: environment, data, caches
-	@rm -rf .venv .venv-bootstrap var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .venv-bootstrap .venv-peers var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only when dependencies change: a second run starts at once.

@@ -1,7 +1,7 @@
-"""The standard job: its rows, its model, and the files both contenders start from.
+"""The standard job: its rows.
 
-20 features, lags of 0, 1, 5 and 15 bars (80 columns) out of 16-row windows, 500 symbols on 4 partitions, JSON rows, a
-linear model. The same seed makes the same rows and the same model, bit for bit.
+20 features, lags of 0, 1, 5 and 15 bars (80 columns) out of 16-row windows, 500 symbols on 4 partitions. The same seed
+makes the same rows, bit for bit, whether they travel as JSON rows or as Arrow frames; `benchmarks.served` has the models.
 """
 
 from __future__ import annotations
@@ -13,28 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from models.build_spec import build_spec
-from models.handle import ModelHandle
-from models.native_sklearn import linear_predict
-from models.spec import ColumnSpec, FeatureSetSpec, Lag, ServingSpec, decode_spec, encode_spec
 from streams.partitioner import partition_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-MODEL: Final = "bench"
-VERSION: Final = "1"
 FEATURE_SET: Final = "bars"
-INTERCEPT: Final = 0.01
 START_US: Final = 1_600_000_000_000_000
 BAR_US: Final = 60_000_000
+FRAME_ROWS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is run. A tick is one row of every symbol; rows of the throughput part come first, then the paced ones."""
+    """What is run. A tick is one row of every symbol; rows of the throughput part come first, then the paced ones.
+
+    `warm_up_rows` and `rows` are the most that a contender takes as JSON rows; slower ones take a share of them, and
+    frames come `frames_times` as many. `paced` holds (rows a second, rows) of the parts with a steady rate.
+    """
 
     symbols: int = 500
     partitions: int = 4
@@ -44,37 +40,48 @@ class Job:
     batch_rows: int = 1_000
     warm_up_rows: int = 50_000
     rows: int = 300_000
-    paced_rows: int = 10_000
-    paced_rows_per_s: int = 2_000
+    frames_times: int = 2
+    paced: tuple[tuple[int, int], ...] = ((2_000, 10_000), (5_000, 15_000))
     fetch_max_wait_ms: int = 5
     seed: int = 7
 
     @property
     def ticks(self) -> int:
-        """Rows of each symbol, all parts together."""
-        return -(-(self.warm_up_rows + self.rows + self.paced_rows) // self.symbols)
+        """Rows of each symbol as JSON, all parts together."""
+        return sum(self.ticks_of(n) for n in (self.warm_up_rows + self.rows, *(rows for _, rows in self.paced)))
+
+    @property
+    def frame_ticks(self) -> int:
+        """Rows of each symbol in frames."""
+        return self.ticks_of(self.warm_up_rows + self.rows * self.frames_times)
+
+    def ticks_of(self, rows: int) -> int:
+        """The fewest ticks that have so many rows."""
+        return -(-rows // self.symbols)
 
     def described(self) -> dict[str, Any]:
         """The job as results.json tells it."""
-        return {**asdict(self), "columns": self.features * len(self.lags_bars), "wire": "JSON rows", "model": "linear"}
+        return {**asdict(self), "columns": self.features * len(self.lags_bars), "frame_rows": FRAME_ROWS}
 
 
 class Feed:
     """The job's rows, encoded before anything is timed.
 
-    Row k of a partition is of tick k // n and of the partition's symbol k % n, where n = len(symbols_of[partition]); as
-    the producer keeps the order, k is the row's offset too.
+    Row k of a partition is of tick k // n and of the partition's symbol k % n, where n = len(symbols_of[partition]). As
+    the producer keeps the order, k is a JSON row's offset too, and row k comes in frame k // `FRAME_ROWS`.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.names = [f"f{i:02d}" for i in range(job.features)]
-        symbols = [f"SYM{i:04d}" for i in range(job.symbols)]
-        home = [partition_of(s.encode(), job.partitions) for s in symbols]
-        self.symbols_of = [[s for s, at in zip(symbols, home, strict=True) if at == p] for p in range(job.partitions)]
-        self._index = {s: i for i, s in enumerate(symbols)}
+        self.symbols = [f"SYM{i:04d}" for i in range(job.symbols)]
+        home = [partition_of(s.encode(), job.partitions) for s in self.symbols]
+        self.symbols_of = [[s for s, at in zip(self.symbols, home, strict=True) if at == p] for p in range(job.partitions)]
+        self._index = {s: i for i, s in enumerate(self.symbols)}
+        self._place = {s: (p, i) for p, symbols in enumerate(self.symbols_of) for i, s in enumerate(symbols)}
         rng = np.random.default_rng(job.seed)
-        self.values: NDArray[np.float64] = rng.standard_normal((job.ticks, job.symbols, job.features))
+        shape = (max(job.ticks, job.frame_ticks), job.symbols, job.features)
+        self.values: NDArray[np.float64] = rng.standard_normal(shape)
 
     @cached_property
     def messages(self) -> list[list[dict[str, bytes]]]:
@@ -88,10 +95,42 @@ class Feed:
             for p in range(self.job.partitions)
         ]
 
-    def place(self, partition: int, offset: int) -> tuple[str, int]:
-        """(symbol, tick) of the row at this offset."""
-        tick, at = divmod(offset, len(self.symbols_of[partition]))
+    @cached_property
+    def frames(self) -> list[list[bytes]]:
+        """By partition, the first `frame_ticks` of each symbol as frames, all full but the last."""
+        import pyarrow as pa
+
+        from streams.frames_out import frames
+
+        job, ticks = self.job, self.job.frame_ticks
+        values = self.values[:ticks].reshape(-1, job.features)
+        table = pa.table(
+            {
+                "symbol": pa.array(self.symbols * ticks),
+                "ts_event_us": np.repeat(START_US + BAR_US * np.arange(ticks), job.symbols),
+                **{name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(self.names)},
+            }
+        )
+        found: list[list[bytes]] = [[] for _ in range(job.partitions)]
+        made = frames(table, partitions=job.partitions, feature_set=FEATURE_SET, rows_per_frame=FRAME_ROWS)
+        for partition, frame in made:
+            found[partition].append(frame)
+        if [len(some) for some in found] != [-(-ticks * len(s) // FRAME_ROWS) for s in self.symbols_of]:
+            raise RuntimeError(f"frames of other than {FRAME_ROWS} rows: a row's frame could not be told from its number")
+        return found
+
+    def place(self, partition: int, row: int) -> tuple[str, int]:
+        """(symbol, tick) of a partition's row of this number."""
+        tick, at = divmod(row, len(self.symbols_of[partition]))
         return self.symbols_of[partition][at], tick
+
+    def number(self, symbol: str, ts_event_us: int) -> tuple[int, int]:
+        """(partition, number there) of the row with this symbol and event time; raises `ValueError` when none was sent."""
+        partition, at = self._place.get(symbol, (0, -1))
+        tick, beside = divmod(ts_event_us - START_US, BAR_US)
+        if at < 0 or beside or not 0 <= tick < len(self.values):
+            raise ValueError(f"no row of {symbol} at {ts_event_us} was sent")
+        return partition, tick * len(self.symbols_of[partition]) + at
 
     def features_at(self, symbol: str, tick: int) -> NDArray[np.float64]:
         """What was sent for a symbol at a tick, float64 (features,); NaN before the first."""
@@ -105,69 +144,3 @@ class Feed:
         return msgspec.json.encode(
             {"symbol": symbol, "feature_set": FEATURE_SET, "ts_event_us": START_US + tick * BAR_US, "values": values}
         )
-
-
-def model_weights(job: Job) -> NDArray[np.float64]:
-    """Weights of the linear model, float64 (columns,)."""
-    weights: NDArray[np.float64] = np.random.default_rng(job.seed + 1).normal(scale=0.1, size=job.features * len(job.lags_bars))
-    return weights
-
-
-def _spec_parts(job: Job) -> dict[str, Any]:
-    """What `build_spec` and `publish` both take; columns stand lag by lag, each with all features."""
-    names = tuple(f"f{i:02d}" for i in range(job.features))
-    columns = [
-        ColumnSpec(name=f"{f}.lag{lag}", feature_set=FEATURE_SET, feature=f, lag=0 if lag == 0 else Lag(bars=lag))
-        for lag in job.lags_bars
-        for f in names
-    ]
-    rng = np.random.default_rng(job.seed + 2)
-    return {
-        "name": MODEL,
-        "columns": columns,
-        "feature_sets": {FEATURE_SET: FeatureSetSpec(features=names, bar_us=BAR_US, depth_rows=job.window_rows)},
-        "trigger": FEATURE_SET,
-        "horizon_us": BAR_US,
-        "x": rng.standard_normal((2_000, len(columns))),
-        "residuals": rng.normal(scale=0.5, size=500).tolist(),
-    }
-
-
-def make_handle(job: Job) -> ModelHandle:
-    """The model in memory, as a worker has it after loading."""
-    predict = linear_predict(model_weights(job), INTERCEPT, width=job.features * len(job.lags_bars))
-    return _handle(build_spec(predict, **_spec_parts(job)), model_weights(job))
-
-
-def write_model(job: Job, folder: Path) -> None:
-    """Leave spec and weights where the tuned loop reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = make_handle(job)
-    (folder / "serving_spec.json").write_bytes(encode_spec(handle.spec))
-    (folder / "weights.json").write_bytes(msgspec.json.encode(model_weights(job).tolist()))
-
-
-def read_model(folder: Path) -> ModelHandle:
-    """The model `write_model` left."""
-    weights = np.array(msgspec.json.decode((folder / "weights.json").read_bytes(), type=list[float]))
-    return _handle(decode_spec((folder / "serving_spec.json").read_bytes()), weights)
-
-
-def publish_model(job: Job, *, tracking_uri: str, artifact_root: Path) -> None:
-    """Put the model in a registry for our worker: the same weights and the same spec."""
-    from sklearn.linear_model import LinearRegression
-
-    from models.publish import publish
-
-    parts = _spec_parts(job)
-    model = LinearRegression()
-    model.coef_, model.intercept_, model.n_features_in_ = model_weights(job), INTERCEPT, len(parts["columns"])
-    published = publish(model, tracking_uri=tracking_uri, artifact_root=artifact_root, **parts)
-    if (published.version, published.spec.digest()) != (VERSION, make_handle(job).spec.digest()):
-        found = f"{published.name}:{published.version}"
-        raise RuntimeError(f"published {found} is not the job's model; publish into an empty registry")
-
-
-def _handle(spec: ServingSpec, weights: NDArray[np.float64]) -> ModelHandle:
-    predict = linear_predict(weights, INTERCEPT, width=len(spec.columns))
-    return ModelHandle(name=MODEL, version=VERSION, digest="", spec=spec, predict=predict)

@@ -1,47 +1,54 @@
 """One run of one contender: fed to its limit, then paced; figures taken, answers compared with the reference.
 
-| part       | what happens                                         | what is taken                                       |
-|------------|------------------------------------------------------|-----------------------------------------------------|
-| warm-up    | rows as fast as they are answered                    | nothing                                             |
-| throughput | the same                                             | rows/s from the predictions topic's end, CPU per row |
-| commit     | wait until every offset is committed                 | that it happens                                     |
-| paced      | 2,000 rows/s, ten every 5 ms                         | prediction's timestamp minus its row's              |
-| check      | read back what the broker still holds                | that records and vectors are right, bit for bit     |
+| part       | what happens                                         | what is taken                                        |
+|------------|------------------------------------------------------|------------------------------------------------------|
+| warm-up    | rows as fast as they are answered                    | nothing                                              |
+| throughput | the same                                             | rows/s from the predictions topic, CPU per row       |
+| commit     | wait until every offset is committed                 | that it happens                                      |
+| paced      | 2,000 and 5,000 rows/s, some every 5 ms              | prediction's timestamp minus its row's               |
+| check      | read back what the broker still holds                | that records and vectors are right, bit for bit      |
 
-The embedded broker keeps the newest 5 MiB of a partition, so the producer is never more than `AHEAD` rows of a partition
-ahead of its predictions. It stores the timestamps producers give (CreateTime, milliseconds), so latency runs from the row's
-`produce` to the prediction's: waiting in the row's producer is in it, waiting in the prediction's is not.
+The embedded broker keeps the newest 5 MiB of a partition, so the producer is never more than some thousand rows of a
+partition ahead of its predictions. It stores the timestamps producers give (CreateTime, milliseconds), so latency runs from
+the row's `produce` to the prediction's: waiting in the row's producer is in it, waiting in the prediction's is not.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.contenders import Setup, command
-from benchmarks.surroundings import BenchmarkFailed, Child, Cores, broker_process
-from streams.clients import producer_rules
+from benchmarks.contenders import command
+from benchmarks.sending import Sender
+from benchmarks.surroundings import BenchmarkFailed, Child, broker_process
+from benchmarks.watch import Answered, Log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from benchmarks.contenders import Contender, Setup
     from benchmarks.job import Feed
     from benchmarks.reference import Reference
+    from benchmarks.surroundings import Cores
 
-AHEAD = 6_000
 SAMPLE = 2_500  # predictions compared a run, at least
 _STALL_S = 60.0
 _POLL_S = 0.002
-_PACED_TICK_S = 0.005
+_COMMIT_S = 15.0
+_KEEPS_UP = 1.2  # a rate is only tried when this many times as much was answered
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run. `core_share`: part of its core the contender kept busy; below 1 it waited for the broker."""
+    """One run. `core_share`: part of its core the contender kept busy; below 1 it waited for the broker.
+
+    Latency at 2,000 and 5,000 rows a second; None where that was not measured or the contender cannot keep up.
+    """
 
     contender: str
     round: int
@@ -49,8 +56,11 @@ class Figures:
     us_per_row: float
     core_share: float
     rss_mb: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
+    p50_ms_5000: float | None
+    p99_ms_5000: float | None
+    rows: int
     records_checked: int
     vectors_checked: int
 
@@ -62,165 +72,170 @@ class _Sample:
     cpu_s: float
 
 
-class _Log:
-    """The broker's topics, seen from outside."""
+def run_once(
+    contender: Contender,
+    setup: Setup,
+    feed: Feed,
+    reference: Reference,
+    *,
+    where: Cores,
+    number: int,
+    folder: Path,
+    python: Path | None = None,
+    watch: Callable[[Child], object] | None = None,
+) -> Figures:
+    """Run a contender through all parts with a broker and a state folder of its own; raises `BenchmarkFailed`.
 
-    def __init__(self, servers: str, group: str, partitions: int) -> None:
-        config: dict[str, Any] = {"bootstrap.servers": servers, "group.id": group, "enable.auto.commit": False, "log_level": 2}
-        self._consumer = Consumer(config)
-        self._partitions = partitions
-
-    def ends(self, topic: str) -> list[int]:
-        """End offset of each partition."""
-        return [self._bounds(topic, p)[1] for p in range(self._partitions)]
-
-    def committed(self, topic: str) -> int:
-        """Offsets the group has committed, all partitions together."""
-        wanted = [TopicPartition(topic, p) for p in range(self._partitions)]
-        return sum(max(0, at.offset) for at in self._consumer.committed(wanted, timeout=10.0))
-
-    def read(self, topic: str, starts: list[int] | None = None) -> list[Any]:
-        """All messages from these offsets on, or what is still there."""
-        bounds = [self._bounds(topic, p) for p in range(self._partitions)]
-        first = [max(low, at) for (low, _), at in zip(bounds, starts or [0] * self._partitions, strict=True)]
-        left = sum(high - at for (_, high), at in zip(bounds, first, strict=True))
-        self._consumer.assign([TopicPartition(topic, p, at) for p, at in enumerate(first)])
-        found: list[Any] = []
-        deadline = time.monotonic() + 20.0
-        while len(found) < left:
-            found += [m for m in self._consumer.consume(min(10_000, left - len(found)), 0.2) if m.error() is None]
-            if time.monotonic() > deadline:
-                raise BenchmarkFailed(f"only {len(found)} of {left} records of {topic} could be read back")
-        self._consumer.unassign()
-        return found
-
-    def close(self) -> None:
-        self._consumer.close()
-
-    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        found: tuple[int, int] = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10.0)
-        return found
-
-
-def run_once(name: str, setup: Setup, feed: Feed, reference: Reference, *, where: Cores, number: int, folder: Path) -> Figures:
-    """Run a contender through all parts with a broker and a state folder of its own; raises `BenchmarkFailed`."""
+    `python`: the interpreter it runs with, None for this one; `watch`: called with its process when the measured rows begin.
+    """
     folder.mkdir(parents=True)
     state = folder / "state"
     with broker_process(folder, core=where.broker, env=setup.env(state)) as servers:
-        arguments = command(name, setup, state=state, servers=servers)
-        kafka = setup.kafka()
-        log = _Log(servers, kafka.inference_group, setup.job.partitions)
-        with Child(arguments, core=where.contender, log=folder / f"{name}.log", env=setup.env(state, servers)) as child:
-            run = _Run(setup, feed, child, log, servers)
-            start, end = run.throughput()
+        arguments = command(contender, setup, state=state, servers=servers)
+        env = setup.env(state, servers, contender)
+        log = Log(servers, setup.kafka().inference_group, setup.job.partitions)
+        output = folder / f"{contender.name}.log"
+        with Child(arguments, core=where.contender, log=output, env=env, python=python) as child:
+            run = _Run(contender, setup, feed, child, log, servers)
+            start, end = run.throughput(watch)
             rss_mb = child.peak_rss_mb()
-            latencies = run.paced()
+            rows, wall_s, cpu_s = end.rows - start.rows, end.at_s - start.at_s, end.cpu_s - start.cpu_s
+            latency = run.latencies(rows_per_s=rows / wall_s)
             records, vectors = run.check(reference)
+        run.close()
         log.close()
-    rows, wall_s, cpu_s = end.rows - start.rows, end.at_s - start.at_s, end.cpu_s - start.cpu_s
-    p50_ms, p99_ms = np.percentile(latencies, [50, 99]).tolist()
-    return Figures(name, number, rows / wall_s, 1e6 * cpu_s / rows, cpu_s / wall_s, rss_mb, p50_ms, p99_ms, records, vectors)
+    p50_ms, p99_ms = latency.get(2_000, (None, None))
+    p50_ms_5000, p99_ms_5000 = latency.get(5_000, (None, None))
+    return Figures(
+        contender.name, number, rows / wall_s, 1e6 * cpu_s / rows, cpu_s / wall_s, rss_mb,
+        p50_ms, p99_ms, p50_ms_5000, p99_ms_5000, rows, records, vectors,
+    )  # fmt: skip
 
 
 class _Run:
-    def __init__(self, setup: Setup, feed: Feed, child: Child, log: _Log, servers: str) -> None:
+    def __init__(self, contender: Contender, setup: Setup, feed: Feed, child: Child, log: Log, servers: str) -> None:
+        self._contender = contender
         self._job = setup.job
         self._topics = setup.kafka().topics
-        self._feed = feed
         self._child = child
         self._log = log
-        self._producer = Producer({"bootstrap.servers": servers, "log_level": 2, **producer_rules(linger_ms=1)})
-        self._sent = [0] * setup.job.partitions
-        self._tick = 0
+        self._in_frames = contender.wire_in == "frames"
+        self._sender = Sender(feed, self._topics.features, servers=servers, in_frames=self._in_frames)
+        self._answered = Answered(
+            log,
+            self._topics.predictions,
+            servers=servers,
+            partitions=setup.job.partitions,
+            in_frames=contender.wire_out == "frames",
+        )
 
-    def throughput(self) -> tuple[_Sample, _Sample]:
+    def throughput(self, watch: Callable[[Child], object] | None) -> tuple[_Sample, _Sample]:
         """Feed warm-up and measured rows; the samples between which the measured ones were answered."""
-        job = self._job
-        ticks = -(-(job.warm_up_rows + job.rows) // job.symbols)
-        total = ticks * job.symbols
+        warm_up, total = self._contender.sized(self._job)
         start: _Sample | None = None
         since, last = time.monotonic(), -1
         while True:
-            done = self._log.ends(self._topics.predictions)
+            done = self._answered.rows()
             now = _Sample(time.monotonic(), sum(done), self._child.cpu_s())
-            if start is None and now.rows >= job.warm_up_rows:
+            if start is None and now.rows >= warm_up:
                 start = now
+                if watch is not None:
+                    watch(self._child)
             if start is not None and now.rows >= total:
                 return start, now
             if now.rows != last:
                 since, last = now.at_s, now.rows
             self._check_progress(now, since, total)
-            self._send_ticks(done, ticks)
-            self._producer.poll(0)
+            self._sender.top_up(done, rows=total)
             time.sleep(_POLL_S)
 
-    def paced(self) -> list[int]:
-        """Send at a steady rate; the latency of each row in ms, the first second's left out."""
-        self._wait_for_commit()
-        job, first = self._job, list(self._sent)
-        rows = [
-            (p, m)
-            for tick in range(self._tick, self._tick + job.paced_rows // job.symbols)
-            for p in range(job.partitions)
-            for m in self._tick_of(p, tick)
-        ]
-        each = max(1, round(job.paced_rows_per_s * _PACED_TICK_S))
-        begun = time.monotonic()
-        for i, at in enumerate(range(0, len(rows), each)):
-            time.sleep(max(0.0, begun + i * _PACED_TICK_S - time.monotonic()))
-            for p, m in rows[at : at + each]:
-                self._producer.produce(self._topics.features, m["value"], m["key"], p)
-                self._sent[p] += 1
-            self._producer.poll(0)
-        self._producer.flush(10.0)
-        self._wait_for_commit()
-        settling = min(job.paced_rows_per_s, job.paced_rows // 5) // job.partitions
-        skip = [n + settling for n in first]
-        sent = {(m.partition(), m.offset()): m.timestamp()[1] for m in self._log.read(self._topics.features, skip)}
-        answered = {(m.partition(), m.offset()): m.timestamp()[1] for m in self._log.read(self._topics.predictions, skip)}
-        if sent.keys() != answered.keys() or not sent:
-            raise BenchmarkFailed(f"{len(sent)} paced rows and {len(answered)} predictions do not match")
-        return [answered[place] - at_ms for place, at_ms in sent.items()]
+    def latencies(self, *, rows_per_s: float) -> dict[int, tuple[float, float]]:
+        """Rows a second → (median, 99th percentile) in ms, for the rates that can be kept up with."""
+        self._wait()
+        if not self._contender.paced:
+            return {}
+        found = {}
+        for rate, rows in self._job.paced:
+            if rows_per_s >= _KEEPS_UP * rate:
+                p50_ms, p99_ms = np.percentile(self._paced(rate, rows), [50, 99]).tolist()
+                found[rate] = (p50_ms, p99_ms)
+        return found
 
     def check(self, reference: Reference) -> tuple[int, int]:
         """Compare what is retained; how many records and vectors."""
         if sum(self._log.ends(self._topics.features_rejected)):
             raise BenchmarkFailed("rows were rejected")
-        if self._log.ends(self._topics.predictions) != self._sent:
-            raise BenchmarkFailed(f"sent {self._sent} rows, found {self._log.ends(self._topics.predictions)} predictions")
+        answered = self._answered.rows()
+        if answered != self._sender.rows:
+            raise BenchmarkFailed(f"sent {self._sender.rows} rows, found {answered} predictions")
         found = self._log.read(self._topics.predictions)
-        step = max(1, len(found) // SAMPLE)
         try:
-            records = reference.check((m.partition(), m.offset(), m.value()) for m in found[::step])
-            vectors = sum(reference.check_log(m.value()) for m in self._log.read(self._topics.inference_log))
+            sampled = self._sample(found)
+            records = reference.check(sampled, in_frames=self._in_frames)
+            logs = self._log.read(self._topics.inference_log) if self._contender.logs else []
+            vectors = sum(reference.check_log(m.value()) for m in logs)
         except ValueError as e:
             raise BenchmarkFailed(str(e)) from e
+        if records < min(SAMPLE, sum(answered)) or (self._contender.logs and not vectors):
+            raise BenchmarkFailed(f"only {records} records and {vectors} logged vectors could be compared")
         return records, vectors
 
-    def _tick_of(self, partition: int, tick: int) -> list[dict[str, bytes]]:
-        n = len(self._feed.symbols_of[partition])
-        return self._feed.messages[partition][tick * n : (tick + 1) * n]
+    def close(self) -> None:
+        """Let go of connections."""
+        self._answered.close()
 
-    def _send_ticks(self, done: list[int], ticks: int) -> None:
-        largest = max(len(s) for s in self._feed.symbols_of)
-        ahead = max(sent - d for sent, d in zip(self._sent, done, strict=True))
-        for _ in range(min(ticks - self._tick, max(0, (AHEAD - ahead) // largest))):
-            for p in range(self._job.partitions):
-                rows: list[Any] = self._tick_of(p, self._tick)
-                if self._producer.produce_batch(self._topics.features, rows, partition=p) != len(rows):
-                    raise BenchmarkFailed("the benchmark's own producer is full")
-                self._sent[p] += len(rows)
-            self._tick += 1
+    def _paced(self, rate: int, rows: int) -> list[int]:
+        """Latency of each row in ms; those of the first second, or of a fifth of the time, are left out."""
+        first = list(self._sender.rows)
+        self._sender.paced(rows_per_s=rate, rows=rows)
+        self._wait()
+        settling = min(rate, rows // 5) // self._job.partitions
+        sent = {(m.partition(), m.offset()): m.timestamp()[1] for m in self._log.read(self._topics.features, first)}
+        answered = {}
+        for m in self._log.read(self._topics.predictions, first):
+            source = json.loads(m.value())["source"]
+            answered[source["partition"], source["offset"]] = m.timestamp()[1]
+        if sent.keys() != answered.keys() or not sent:
+            raise BenchmarkFailed(f"{len(sent)} paced rows and {len(answered)} predictions do not match")
+        return [answered[p, k] - at_ms for (p, k), at_ms in sent.items() if k >= first[p] + settling]
+
+    def _sample(self, found: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """At least `SAMPLE` of the records, evenly, with their partition; all rows of the frames that are looked at."""
+        if self._contender.wire_out == "rows":
+            _check_order((m.key(), json.loads(m.value())) for m in found)
+            return ((m.partition(), json.loads(m.value())) for m in found[:: max(1, len(found) // SAMPLE)])
+        from streams.prediction_frames import decode_predictions
+
+        rows = [(m.partition(), record) for m in found for record in decode_predictions(m.value())]
+        _check_order((record["symbol"].encode(), record) for _, record in rows)
+        return iter(rows[:: max(1, len(rows) // SAMPLE)])
 
     def _check_progress(self, now: _Sample, since_s: float, total: int) -> None:
         self._child.check()
         if now.at_s - since_s > _STALL_S:
             raise BenchmarkFailed(f"no prediction for {_STALL_S:g} s, {now.rows} of {total}:\n{self._child.output()[-2_000:]}")
 
-    def _wait_for_commit(self) -> None:
-        deadline = time.monotonic() + 15.0
-        while (committed := self._log.committed(self._topics.features)) != sum(self._sent):
+    def _wait(self) -> None:
+        """Until every row sent is answered and, by those who commit, committed."""
+        deadline = time.monotonic() + _COMMIT_S
+        while True:
+            answered, committed = self._answered.rows(), self._log.committed(self._topics.features)
+            if answered == self._sender.rows and (not self._contender.commits or committed == sum(self._sender.records)):
+                return
             self._child.check()
             if time.monotonic() > deadline:
-                raise BenchmarkFailed(f"15 s after the last row {committed} of {sum(self._sent)} offsets are committed")
+                raise BenchmarkFailed(
+                    f"{_COMMIT_S:g} s after the last row {sum(answered)} of {sum(self._sender.rows)} rows are answered, "
+                    f"{committed} of {sum(self._sender.records)} offsets committed"
+                )
             time.sleep(0.02)
+
+
+def _check_order(records: Iterator[tuple[bytes, dict[str, Any]]]) -> None:
+    """Raise `ValueError` unless every record has its symbol for a key and each symbol's event times only rise."""
+    last: dict[str, int] = {}
+    for key, record in records:
+        symbol, event = record["symbol"], record["ts_event_us"]
+        if key != symbol.encode() or event <= last.get(symbol, event - 1):
+            raise ValueError(f"the prediction of {symbol} at {event} has key {key!r} and comes after {last.get(symbol)}")
+        last[symbol] = event

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ROOT = Path(__file__).parents[1]
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class BenchmarkFailed(Exception):
@@ -61,11 +61,13 @@ def machine(where: Cores) -> dict[str, Any]:
 class Child:
     """A process of ours pinned to one core, its output in a file; ended when the block ends."""
 
-    def __init__(self, arguments: Sequence[str], *, core: int, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, core: int, log: Path, env: Mapping[str, str], python: Path | None = None
+    ) -> None:
         self._log = log
         with log.open("wb") as out:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                [sys.executable, "-m", *arguments],
+                [sys.executable if python is None else str(python), "-m", *arguments],
                 cwd=ROOT,
                 env={**os.environ, **env},
                 stdin=subprocess.PIPE,
@@ -85,6 +87,11 @@ class Child:
             self._process.kill()
             self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def output(self) -> str:
         """What it has printed."""
         return self._log.read_text(errors="replace")
@@ -98,7 +105,7 @@ class Child:
     def cpu_s(self) -> float:
         """User and system time of all its threads so far."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
     def peak_rss_mb(self) -> float:
         """The most memory it has had resident."""

@@ -14,12 +14,9 @@ partitions over; several models or feature sets; a model's change while it runs;
 
 from __future__ import annotations
 
-import argparse
-import math
 import signal
 import time
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,15 +24,16 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
-from benchmarks.job import read_model
+from benchmarks.answers import Answers, lags_of, row_decoder
+from benchmarks.options import parser
+from benchmarks.served import read_model
 from benchmarks.tuned_windows import Windows
-from models.score import score
 from streams.clients import producer_rules
 from streams.inference_log import CONTENT_TYPE, encode_log, log_batch, log_schema
 from streams.partitioner import partition_of
-from streams.predictions import SCHEMA_VERSION, Prediction, Source, vector_hashes
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from models.handle import ModelHandle
@@ -51,19 +49,15 @@ class Scorer:
     def __init__(self, handle: ModelHandle, *, features_topic: str, load: Callable[[str], bytes | None]) -> None:
         spec = handle.spec
         bars = spec.feature_sets[spec.trigger]
-        fields = [(f, float | None, math.nan) for f in bars.features]
-        values = msgspec.defstruct("Values", fields, gc=False)
-        row = msgspec.defstruct("Row", [("symbol", str), ("ts_event_us", int), ("values", values)], gc=False)
-        self._decode = msgspec.json.Decoder(row).decode
-        self._encode = msgspec.json.Encoder().encode
+        self._decode = row_decoder(handle)
+        self._answers = Answers(handle, features_topic=features_topic)
         self._handle = handle
         self._topic = features_topic
         self._digest = spec.digest()
-        self._names = [c.name for c in spec.columns]
-        self._schema = log_schema(model=handle.name, version=handle.version, role="champion", columns=self._names)
-        lags = dict.fromkeys(0 if c.lag == 0 else c.lag.bars or 0 for c in spec.columns)
+        names = [c.name for c in spec.columns]
+        self._schema = log_schema(model=handle.name, version=handle.version, role="champion", columns=names)
         self.windows = Windows(
-            features=len(bars.features), lags_bars=list(lags), bar_us=bars.bar_us, depth=bars.depth_rows, load=load
+            features=len(bars.features), lags_bars=lags_of(handle), bar_us=bars.bar_us, depth=bars.depth_rows, load=load
         )
         self.dirty: set[int] = set()
 
@@ -78,48 +72,23 @@ class Scorer:
         astuple = msgspec.structs.astuple
         vectors = self.windows.push(slots, event_us, np.array([astuple(r.values) for r in rows], dtype=np.float64))
         self.dirty.update(slots.tolist())
-        scores = score(self._handle, vectors)
-        hashes = vector_hashes(vectors)
-        head = f"{self._handle.name}:{self._handle.version}:"
-        ids = [f"{head}{s}:{e}:0" for s, e in zip(symbols, events, strict=True)]
-        absent = np.isnan(vectors)
-        completeness = 1.0 - absent.sum(axis=1) / absent.shape[1]
-        missing: dict[int, list[str]] = {}
-        if absent.any():
-            for i in np.flatnonzero(absent.any(axis=1)).tolist():
-                missing[i] = [self._names[j] for j in np.flatnonzero(absent[i]).tolist()]
-        reasons = scores.reason
         sizes = {p: len(part) for p, part in by_partition.items()}
         partition = np.repeat(list(sizes), list(sizes.values()))
         offsets = [m.offset() for m in messages]
-        spec, digest, encode, nothing, topic = self._handle.spec, self._digest, self._encode, (), self._topic
-        model, version, horizon, level = self._handle.name, self._handle.version, spec.horizon_us, spec.level
-        lists = (symbols, ids, hashes, reasons, partition.tolist(), offsets, events)
-        numbers = (scores.value, scores.lower, scores.upper, scores.p_up, scores.confidence, scores.ood, completeness)
-        predictions = [
-            encode(
-                Prediction(
-                    SCHEMA_VERSION, pid, symbol, model, version, "champion", event, event, horizon, 0, v, lo, up, level, pu,
-                    conf, ood, compl, missing.get(i, nothing), nothing, why is not None, why, vhash, digest,
-                    Source(topic, part, offset), None,
-                )
-            )
-            for i, (symbol, pid, vhash, why, part, offset, event, v, lo, up, pu, conf, ood, compl) in enumerate(
-                zip(*lists, *(x.tolist() for x in numbers), strict=True)
-            )
-        ]  # fmt: skip
+        answered = self._answers(symbols, events, partition.tolist(), offsets, vectors)
+        scores, spec = answered.scores, self._handle.spec
         columns = {
-            "prediction_id": ids, "symbol": symbols, "ts_event_us": event_us, "ts_decision_us": event_us,
-            "horizon_us": horizon, "revision": 0, "value": scores.value, "lower": scores.lower, "upper": scores.upper,
-            "level": level, "p_up": scores.p_up, "confidence": scores.confidence, "ood": scores.ood,
-            "completeness": completeness, "abstained": scores.abstained, "reason": reasons, "vector_hash": hashes,
-            "spec_digest": digest, "source_topic": topic, "source_partition": partition,
-            "source_offset": np.array(offsets, dtype=np.int64),
+            "prediction_id": answered.ids, "symbol": symbols, "ts_event_us": event_us, "ts_decision_us": event_us,
+            "horizon_us": spec.horizon_us, "revision": 0, "value": scores.value, "lower": scores.lower, "upper": scores.upper,
+            "level": spec.level, "p_up": scores.p_up, "confidence": scores.confidence, "ood": scores.ood,
+            "completeness": answered.completeness, "abstained": scores.abstained, "reason": answered.reasons,
+            "vector_hash": answered.hashes, "spec_digest": self._digest, "source_topic": self._topic,
+            "source_partition": partition, "source_offset": np.array(offsets, dtype=np.int64),
         }  # fmt: skip
         batch = log_batch(self._schema, columns, vectors)
         ends = np.cumsum(list(sizes.values())).tolist()
         logs = [encode_log(batch.slice(end - size, size)) for end, size in zip(ends, sizes.values(), strict=True)]
-        return predictions, logs
+        return answered.records, logs
 
 
 class Loop:
@@ -238,15 +207,9 @@ class Loop:
 
 def main() -> None:
     """Run the loop from the command line of `benchmarks.contenders`."""
-    parser = argparse.ArgumentParser()
-    for name in ("servers", "group", "features", "predictions", "log", "changelog"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("model", "state"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("partitions", "batch-rows", "fetch-max-wait-ms"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--write-behind", action="store_true")
-    Loop(parser.parse_args()).run()
+    options = parser()
+    options.add_argument("--write-behind", action="store_true")
+    Loop(options.parse_args()).run()
 
 
 if __name__ == "__main__":

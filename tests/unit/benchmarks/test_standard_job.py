@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks.contenders import NAMES, OURS, PER_BATCH, WRITE_BEHIND
-from benchmarks.job import BAR_US, START_US, Feed, Job, make_handle, read_model, write_model
-from benchmarks.measure import Figures
+from benchmarks.job import BAR_US, START_US, Feed, Job
 from benchmarks.reference import Reference
-from benchmarks.report import results, table
+from benchmarks.served import MODELS, read_model, write_model
 from benchmarks.tuned_loop import Scorer
 from benchmarks.tuned_windows import Windows
+from streams.frames_out import FRAME_HEADERS
 from streams.pipeline import Pipeline
 from streams.records import PartitionRecords
 
@@ -24,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from benchmarks.served import Model
+    from models.handle import ModelHandle
+
 TOPIC = "trading.features"
-JOB = Job(symbols=12, features=3, warm_up_rows=0, rows=480, paced_rows=0)
+JOB = Job(symbols=12, features=3, warm_up_rows=0, rows=480, paced=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,17 @@ def feed() -> Feed:
     return Feed(JOB)
 
 
+@pytest.fixture(scope="module", params=MODELS)
+def handle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelHandle:
+    folder = tmp_path_factory.mktemp(request.param)
+    write_model(JOB, request.param, folder)
+    return read_model(folder)
+
+
 @pytest.fixture(scope="module")
-def reference(feed: Feed) -> Reference:
-    return Reference(feed, features_topic=TOPIC)
+def reference(feed: Feed, handle: ModelHandle) -> Reference:
+    model: Model = "linear" if handle.name.endswith("linear") else "lightgbm"
+    return Reference(feed, model, handle.spec, features_topic=TOPIC)
 
 
 def _chunks(feed: Feed, seed: int) -> Iterator[dict[int, range]]:
@@ -75,23 +84,25 @@ def _chunks(feed: Feed, seed: int) -> Iterator[dict[int, range]]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_loop_answers_as_the_reference_does_however_the_stream_is_cut(feed: Feed, reference: Reference, seed: int) -> None:
-    scorer = Scorer(make_handle(JOB), features_topic=TOPIC, load=lambda _symbol: None)
+def test_the_loop_answers_as_the_reference_does_however_the_stream_is_cut(
+    feed: Feed, handle: ModelHandle, reference: Reference, seed: int
+) -> None:
+    scorer = Scorer(handle, features_topic=TOPIC, load=lambda _symbol: None)
     checked = logged = 0
     for piece in _chunks(feed, seed):
         messages: dict[int, list[Any]] = {
             p: [_Message(k, feed.messages[p][k]["value"]) for k in offsets] for p, offsets in piece.items()
         }
         predictions, logs = scorer.take(messages)
-        places = [(p, k) for p, offsets in piece.items() for k in offsets]
-        checked += reference.check((p, k, value) for (p, k), value in zip(places, predictions, strict=True))
+        homes = [p for p, offsets in piece.items() for _ in offsets]
+        checked += reference.check((p, json.loads(value)) for p, value in zip(homes, predictions, strict=True))
         logged += sum(reference.check_log(value) for value in logs)
     assert checked == JOB.rows
     assert logged > 0
 
 
-def test_our_pipeline_answers_as_the_reference_does(feed: Feed, reference: Reference) -> None:
-    pipeline = Pipeline([make_handle(JOB)], partitions=JOB.partitions, max_future_us=0, slack_rows=32)
+def test_our_pipeline_answers_as_the_reference_does(feed: Feed, handle: ModelHandle, reference: Reference) -> None:
+    pipeline = Pipeline([handle], partitions=JOB.partitions, max_future_us=0, slack_rows=32)
     checked = 0
     for piece in _chunks(feed, 3):
         parts = [
@@ -106,19 +117,35 @@ def test_our_pipeline_answers_as_the_reference_does(feed: Feed, reference: Refer
         assert out.rejected == []
         places = {(p, feed.messages[p][k]["key"]) for p, offsets in piece.items() for k in offsets}
         assert {(p, key) for p, key, _ in out.predictions} == places
-        records = [(p, int(json.loads(value)["source"]["offset"]), value) for p, _, value in out.predictions]
-        checked += reference.check(records)
+        checked += reference.check((p, json.loads(value)) for p, _, value in out.predictions)
         assert all(reference.check_log(value) > 0 for _, value in out.logs)
     assert checked == JOB.rows
 
 
-def test_the_reference_notices_a_changed_record_and_a_missing_field(feed: Feed, reference: Reference) -> None:
-    right = reference.prediction(0, len(feed.messages[0]) - 1)
-    place = (0, len(feed.messages[0]) - 1)
-    assert reference.check([(*place, json.dumps(right).encode())]) == 1
-    for wrong in ({**right, "value": np.nextafter(right["value"], 9.0)}, {k: v for k, v in right.items() if k != "ood"}):
+def test_rows_in_frames_are_answered_as_the_reference_does_with_the_frame_as_their_source(
+    feed: Feed, handle: ModelHandle, reference: Reference
+) -> None:
+    pipeline = Pipeline([handle], partitions=JOB.partitions, max_future_us=0, slack_rows=32)
+    checked = 0
+    for p, frames in enumerate(feed.frames):
+        records = [_Record(k, 2_000_000_000_000, b"", frame, (FRAME_HEADERS[0],)) for k, frame in enumerate(frames)]
+        out = pipeline.step([PartitionRecords(TOPIC, p, records)], lambda _partition, _symbol: None)
+        assert out.rejected == []
+        checked += reference.check(((part, json.loads(value)) for part, _, value in out.predictions), in_frames=True)
+    assert checked == JOB.frame_ticks * JOB.symbols
+    assert checked == 2 * JOB.rows
+
+
+def test_the_reference_notices_a_changed_record_a_missing_field_and_a_wrong_partition(feed: Feed, reference: Reference) -> None:
+    last = len(feed.messages[0]) - 1
+    right = reference.prediction(0, last)
+    assert reference.check([(0, json.loads(json.dumps(right)))]) == 1
+    changed = {**right, "value": np.nextafter(right["value"], 9.0)}
+    for partition, wrong in ((0, changed), (0, {k: v for k, v in right.items() if k != "ood"}), (1, right)):
         with pytest.raises(ValueError, match="differs from the reference"):
-            reference.check([(*place, json.dumps(wrong).encode())])
+            reference.check([(partition, wrong)])
+    with pytest.raises(ValueError, match="no row of"):
+        reference.check([(0, {**right, "ts_event_us": START_US + 1})])
 
 
 def test_the_loops_windows_go_on_from_what_they_packed() -> None:
@@ -150,27 +177,12 @@ def test_the_loops_windows_take_a_gap_for_a_gap_and_refuse_more_than_they_can_ke
         windows.push(windows.slots(["A"] * many), np.arange(many), np.zeros((many, 1)))
 
 
-def test_both_contenders_start_from_the_same_model(tmp_path: Path) -> None:
-    write_model(JOB, tmp_path)
-    read, made = read_model(tmp_path), make_handle(JOB)
-    assert read.spec.digest() == made.spec.digest()
-    x = np.random.default_rng(5).standard_normal((50, len(made.spec.columns)))
-    assert read.predict(x).tobytes() == made.predict(x).tobytes()
-
-
-def test_results_have_medians_ratios_by_pair_and_every_run() -> None:
-    rates = {OURS: [100.0, 90.0, 120.0], PER_BATCH: [50.0, 90.0, 100.0], WRITE_BEHIND: [200.0, 90.0, 60.0]}
-    runs = [
-        Figures(name, number + 1, rates[name][number], 10.0, 0.9, 200.0, 5.0, 9.0, 2_500, 900)
-        for number, name in itertools.product(range(3), NAMES)
-    ]
-    found = json.loads(json.dumps(results(runs, machine={"cpu": "x"}, job=JOB.described())))
-    assert set(found) == {"contenders", "ratios", "cpu_ratios", "p99_ratios", "machine", "job", "runs"}
-    assert set(found["contenders"]) == set(NAMES)
-    assert {"rows_per_s", "us_per_row", "rss_mb", "p50_ms", "p99_ms"} <= set(found["contenders"][OURS])
-    assert found["contenders"][OURS]["rows_per_s"] == 100.0
-    ratio = found["ratios"]["ours/tuned_loop"]
-    assert ratio == {"median": 1.2, "min": 1.0, "max": 2.0, "pairs": 3, "each": [2.0, 1.0, 1.2]}
-    assert found["ratios"]["ours/tuned_loop_write_behind"]["max"] == 2.0
-    assert len(found["runs"]) == 9
-    assert all(name in table(found) for name in NAMES)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_written_twice_is_the_same_to_the_bit(tmp_path: Path, model: Model) -> None:
+    for name in ("a", "b"):
+        write_model(JOB, model, tmp_path / name)
+    one, other = read_model(tmp_path / "a"), read_model(tmp_path / "b")
+    assert one.spec.digest() == other.spec.digest()
+    x = np.random.default_rng(5).standard_normal((50, len(one.spec.columns)))
+    assert one.predict(x).tobytes() == other.predict(x).tobytes()
+    assert len(set(one.predict(x).tolist())) == 50
