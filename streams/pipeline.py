@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streams.cuts import cut_by_slack
+from streams.cuts import cut
 from streams.deadlines import Deadlines
 from streams.layout import merge_specs
 from streams.records import FeatureBatch, FeatureDecoder, PartitionRecords, rejected_rows
@@ -109,7 +109,7 @@ class Pipeline:
             for partition, symbol in self.windows.absent(b):
                 held = load(partition, symbol)
                 self.windows.admit(partition, symbol, None if held is None else unpack(held))
-        for piece in cut_by_slack(batches, self._slack_rows):
+        for piece in cut(batches, self._slack_rows):
             self._take(piece, parts, out)
         for part in parts:
             self._stream_time.read_up_to(part.partition, part.records[-1].offset + 1)

@@ -48,6 +48,10 @@ FUTURE = "event or known time is more than {} us after the record's Kafka timest
 UNKNOWN_SET = "no served model reads feature set {!r}; they read: {}"
 
 
+_MOST_HOMES = 1 << 18
+"""Symbols remembered: whoever sends nonsense sends ever new ones."""
+
+
 def position_of(offset: int, index: int = 0) -> int:
     """The position of a row: `index` is its place in the frame at this offset."""
     return offset << INDEX_BITS | index
@@ -59,7 +63,7 @@ def true_offset(position: int) -> int:
 
 
 class Homes(dict[str, "tuple[bytes, int] | None"]):
-    """Symbol → its key bytes and the partition it belongs to; None for one that cannot be. Worked out once.
+    """Symbol → its key bytes and the partition it belongs to; None for one that cannot be. Remembered for a while.
 
     >>> homes = Homes(8)
     >>> homes["GOOG"], homes[""]
@@ -74,6 +78,8 @@ class Homes(dict[str, "tuple[bytes, int] | None"]):
         key = symbol.encode()
         if not 0 < len(key) <= MAX_SYMBOL_BYTES or b"\x00" in key:
             return None
+        if len(self) >= _MOST_HOMES:
+            self.clear()
         where = self[symbol] = (key, partition_of(key, self._partitions))
         return where
 
@@ -159,6 +165,21 @@ class FeatureBatch:
         """Kafka offsets of the rows' records, int64 (rows,)."""
         offsets: NDArray[np.int64] = self.offset >> INDEX_BITS
         return offsets
+
+    def slice(self, start: int, stop: int) -> FeatureBatch:
+        """The batch of rows [start, stop), its arrays views of these."""
+        return FeatureBatch(
+            self.feature_set,
+            self.topic,
+            self.symbols[start:stop],
+            self.seq[start:stop],
+            self.partition[start:stop],
+            self.ts_event_us[start:stop],
+            self.ts_known_us[start:stop],
+            self.revision[start:stop],
+            self.offset[start:stop],
+            self.values[start:stop],
+        )
 
     def take(self, rows: NDArray[np.intp]) -> FeatureBatch:
         """The batch of just these rows, in the order given."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.spec import ColumnSpec, Lag
 from streams import served
-from streams.cuts import cut_by_slack
+from streams.cuts import cut
 from streams.layout import SetLayout
 from streams.records import FeatureDecoder
 from tests.unit.streams.pipes import PARTITIONS, X1, X, Y, bar, bodies, handle, part, serve, vectors
@@ -130,18 +130,23 @@ def test_a_lag_beyond_all_time_finds_nothing() -> None:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.sampled_from(["A", "B", "C"]), st.sampled_from(["bars", "slow"])), max_size=40), st.integers(1, 5))
-def test_a_cut_keeps_every_row_in_order_and_no_window_over_its_slack(rows: list[tuple[str, str]], slack: int) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["A", "B", "C"]), st.sampled_from(["bars", "slow"])), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 50),
+)
+def test_a_cut_keeps_every_row_in_order_and_no_window_over_its_slack(rows: list[tuple[str, str]], slack: int, most: int) -> None:
     layout = {"bars": SetLayout("bars", ("x",), 0, 4), "slow": SetLayout("slow", ("x",), 0, 4)}
     decoder = FeatureDecoder(layout, partitions=PARTITIONS, max_future_us=10**15)
     given_rows = [bar(n, s, x=float(n)) | {"feature_set": f} for n, (s, f) in enumerate(rows)]
     batches, rejected = decoder.decode(part(*given_rows))
     assert rejected == []
-    pieces = list(cut_by_slack(batches, slack))
+    pieces = list(cut(batches, slack, most_rows=most))
     order: dict[str, list[int]] = {"bars": [], "slow": []}
     last = -1
     for piece in pieces:
         seqs = [int(n) for b in piece for n in b.seq]
+        assert 0 < len(seqs) <= most
         assert min(seqs) > last  # pieces follow each other in the chunk's own order
         last = max(seqs)
         for b in piece:
@@ -149,5 +154,5 @@ def test_a_cut_keeps_every_row_in_order_and_no_window_over_its_slack(rows: list[
             assert max(b.symbols.count(s) for s in b.symbols) <= slack
             order[b.feature_set] += b.seq.tolist()
     assert order == {n: [int(x) for b in batches if b.feature_set == n for x in b.seq] for n in order}
-    if all(max((b.symbols.count(s) for s in b.symbols), default=0) <= slack for b in batches):
+    if len(rows) <= most and all(max((b.symbols.count(s) for s in b.symbols), default=0) <= slack for b in batches):
         assert len(pieces) <= 1
