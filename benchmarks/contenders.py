@@ -92,7 +92,6 @@ CONTENDERS: Final[dict[str, Contender]] = {
         # Its offsets are kept in its recovery store, beside the state they belong to.
         _peer("bytewax", share=0.7, commits=False),
         _peer("faststream", share=0.8, durable=False),
-        replace(_peer("faststream", share=0.8, durable=False), name="faststream_numpy", extra=("--numpy",)),
     )
 }
 NAMES: Final = tuple(CONTENDERS)

@@ -70,6 +70,7 @@ def _run(job: Job, *, rounds: int, chosen: Sequence[Contender]) -> tuple[list[Fi
     print("encoding rows, publishing the models", flush=True)
     feed = encoded(job, chosen)
     runs: list[Figures] = []
+    failed: list[dict[str, object]] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trading-ml-bench-") as scratch:
         setup = Setup(job, Path(scratch), ROOT / "config" / "local.yaml")
@@ -78,20 +79,27 @@ def _run(job: Job, *, rounds: int, chosen: Sequence[Contender]) -> tuple[list[Fi
         gc.freeze()  # some hundred thousand rows that the collector need not look at again
         for number in range(1, rounds + 1):
             for contender in (c for c in chosen if (number - 1) % c.every == 0):
-                figures = run_once(
-                    contender,
-                    setup,
-                    feed,
-                    references[contender.model],
-                    where=where,
-                    number=number,
-                    folder=Path(scratch) / f"{number}-{contender.name}",
-                    python=python if contender.peer else None,
-                )
+                try:
+                    figures = run_once(
+                        contender,
+                        setup,
+                        feed,
+                        references[contender.model],
+                        where=where,
+                        number=number,
+                        folder=Path(scratch) / f"{number}-{contender.name}",
+                        python=python if contender.peer else None,
+                    )
+                except BenchmarkFailed as e:
+                    if not contender.peer:
+                        raise
+                    failed.append({"contender": contender.name, "round": number, "why": str(e)[-400:]})
+                    print(f"round {number} {contender.name:<34} failed: {e}", flush=True)
+                    continue
                 runs.append(figures)
                 print(_line(figures), flush=True)
     minutes = round((time.monotonic() - begun) / 60, 1)
-    return runs, {**about, "load_after": round(os.getloadavg()[0], 2), "minutes": minutes}
+    return runs, {**about, "load_after": round(os.getloadavg()[0], 2), "minutes": minutes, "failed_peers": failed}
 
 
 def encoded(job: Job, chosen: Sequence[Contender]) -> Feed:

@@ -83,7 +83,7 @@ class Scorer:
             "level": spec.level, "p_up": scores.p_up, "confidence": scores.confidence, "ood": scores.ood,
             "completeness": answered.completeness, "abstained": scores.abstained, "reason": answered.reasons,
             "vector_hash": answered.hashes, "spec_digest": self._digest, "source_topic": self._topic,
-            "source_partition": partition, "source_offset": np.array(offsets, dtype=np.int64),
+            "source_partition": partition, "source_offset": np.array(offsets, dtype=np.int64), "source_index": 0,
         }  # fmt: skip
         batch = log_batch(self._schema, columns, vectors)
         ends = np.cumsum(list(sizes.values())).tolist()

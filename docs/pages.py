@@ -1,6 +1,7 @@
 """The pages of docs/ that say again what the code says: written by `make docs`, compared by a test.
 
-settings.md from the descriptions of the settings, errors.md from the docstrings of the error classes.
+settings.md from the descriptions of the settings, errors.md from the docstrings of the error classes, performance.md from the
+results of the benchmarks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from config.effective import show
 from config.settings import KEYS
+from docs import performance_page
 
 if TYPE_CHECKING:
     from config.keys import Key
@@ -92,8 +94,9 @@ def _text(lines: list[str]) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
-    for name, text in (("settings.md", settings_page()), ("errors.md", errors_page())):
+    """Write the pages."""
+    pages = {"settings.md": settings_page(), "errors.md": errors_page(), "performance.md": performance_page.page()}
+    for name, text in pages.items():
         (ROOT / "docs" / name).write_text(text, encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """FastStream in batches; its state is a plain object in memory, which is gone when the process ends.
 
 Tuned: batches in and out, bytes through without FastStream's JSON, batches sent without waiting for those before, offsets
-committed once a second after everything sent was confirmed. State is one's own business here, so
-there are two ways: lists by symbol as the other frameworks have them, or (`--numpy`) the tuned loop's own windows.
+committed once a second after everything sent was confirmed. State is one's own business here: lists by symbol, as the other
+frameworks have them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from aiokafka import TopicPartition
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker, KafkaPublishMessage
 from faststream.kafka.annotations import KafkaMessage  # noqa: TC002 - FastStream reads the handler's annotations
 
-from benchmarks.answers import lags_of
 from benchmarks.options import parser
 from benchmarks.peers.windows import Place, Shared
-from benchmarks.tuned_windows import Windows
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +34,7 @@ async def _raw(message: Any) -> Any:
     return message.raw_message
 
 
-def _lists(shared: Shared) -> Callable[[Sequence[Any]], Any]:
+def _windows(shared: Shared) -> Callable[[Sequence[Any]], Any]:
     """From rows to vectors, windows as lists by symbol."""
     held: defaultdict[str, list[Any]] = defaultdict(list)
 
@@ -53,23 +50,10 @@ def _lists(shared: Shared) -> Callable[[Sequence[Any]], Any]:
     return vectors
 
 
-def _numpy(shared: Shared) -> Callable[[Sequence[Any]], Any]:
-    """From rows to vectors, all windows in one array."""
-    bars = shared.handle.spec.feature_sets[shared.handle.spec.trigger]
-    windows = Windows(features=shared.features, lags_bars=lags_of(shared.handle), bar_us=bars.bar_us, depth=shared.depth)
-
-    def vectors(rows: Sequence[Any]) -> Any:
-        events = np.array([row[0] for _, row in rows], dtype=np.int64)
-        values = np.array([row[1:] for _, row in rows], dtype=np.float64)
-        return windows.push(windows.slots([s for s, _ in rows]), events, values)
-
-    return vectors
-
-
 def main(args: argparse.Namespace) -> None:
     """Run until SIGTERM."""
     shared = Shared(args)
-    vectors_of = (_numpy if args.numpy else _lists)(shared)
+    vectors_of = _windows(shared)
     rules: dict[str, Any] = {"acks": "all", "linger_ms": 0, "max_batch_size": BATCH_BYTES, "max_request_size": BATCH_BYTES}
     broker = KafkaBroker(args.servers, logger=None, **rules)
     unconfirmed: list[Any] = []
@@ -125,6 +109,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = parser()
-    options.add_argument("--numpy", action="store_true")
-    main(options.parse_args())
+    main(parser().parse_args())

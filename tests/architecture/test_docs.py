@@ -11,7 +11,7 @@ import typer.main
 
 from config import KEYS
 from config.sections import Topics
-from docs import pages
+from docs import pages, performance_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,10 @@ def test_every_setting_has_a_meaning_and_stands_on_the_page() -> None:
 
 def test_the_errors_page_is_what_the_error_classes_say() -> None:
     assert page("errors.md") == pages.errors_page(), "run `make docs`"
+
+
+def test_the_performance_page_is_what_the_benchmarks_found() -> None:
+    assert page("performance.md") == performance_page.page(), "run `make docs`"
 
 
 def test_every_error_says_what_to_do() -> None:
