@@ -16,8 +16,8 @@ Absolute figures are those of one small machine ({cpu}, {cores} cores, Python {p
 
 ## The worker, a hand-written loop, other frameworks
 
-`make bench`: 500 symbols, 20 features, 80 columns (lags of 0, 1, 5, 15 bars), one core for the contender, the broker on the
-other; every contender's records were compared with a reference, bit for bit, before its time counted.
+`make bench`: 500 symbols, 20 features, 80 columns (lags of 0, 1, 5, 15 bars), one core for the contender, the broker on
+the other; every contender's records were compared with a reference, bit for bit, before its time counted.
 
 {contenders}
 
@@ -25,51 +25,54 @@ other; every contender's records were compared with a reference, bit for bit, be
 
 What to make of it:
 
-- The loop is what a strong engineer writes for this one job; what it leaves out (late rows, revisions, conflicts, recovery, rebalances,
-  swaps, back-pressure) stands in its docstring. One that writes its state after each batch, as such loops do, is as fast as
-  the worker. One that writes behind, as the worker does, is faster: the rest is what the guarantees and Faust cost.
-- The frameworks share our decoding, scoring and record code, score in batches where they can, and write no inference log
-  ([in their favour](../benchmarks/README.md)). {best} is the fastest of them{stateless}, and even the hand-written loop
-  that writes behind is only {loop_over_best:.1f} times as fast as it: with JSON rows in Python, decoding, hashing and encoding
-  are most of a row's cost, whoever runs it. We had aimed at 2 times the best framework and 3 times the best durable one
-  ({durable}); measured are {over_best:.2f} and {over_durable:.2f}.
+- The loop is what a strong engineer writes for this one job; what it leaves out (late rows, revisions, conflicts,
+  recovery, rebalances, swaps, back-pressure) stands in its docstring. One that writes its state after each batch, as
+  such loops do, is as fast as the worker. One that writes behind, as the worker does, is faster: the rest is what the
+  guarantees and Faust cost.
+- The frameworks share our decoding, scoring and record code, score in batches where they can, and write no inference
+  log ([in their favour](../benchmarks/README.md)). {best} is the fastest of them{stateless}, and even the hand-written
+  loop that writes behind is only {loop_over_best:.1f} times as fast as it: with JSON rows in Python, decoding, hashing
+  and encoding are most of a row's cost, whoever runs it. We had aimed at 2 times the best framework and 3 times the
+  best durable one ({durable}); measured are {over_best:.2f} and {over_durable:.2f}.
 - Where throughput matters, send frames: {frames:.2f} times the rows with predictions still going out one by one,
   {frames_out:.2f} times with predictions as frames too ([frames.md](frames.md)).
 - Latency is that of the embedded broker, some 5 ms of which are its own.
 
 ## Where a row's microseconds go
 
-`python -m benchmarks.costs`: CPU time of all threads, user and system, split by a sampling profiler. The profiler slows the worker a
-little; its shares are what counts.
+`python -m benchmarks.costs`: CPU time of all threads, user and system, split by a sampling profiler. The profiler slows
+the worker a little; its shares are what counts.
 
 {costs}
 
 ## Symbols and models
 
-`python -m benchmarks.scaling`, without Kafka: decode to records, with the share of a checkpoint that packs touched windows.
+`python -m benchmarks.scaling`, without Kafka: decode to records, with the share of a checkpoint that packs touched
+windows.
 
 ![cost of a row by symbols](cost-by-symbols.svg) ![cost of a prediction by models](cost-by-models.svg)
 
 {symbols}
 
-Windows of {most_symbols:,} symbols no longer fit the processor's cache, which is most of what a row costs more there; packing is the
-rest, for with so many symbols a window is touched only a few times between two checkpoints. Models that read the same
-columns share decode, windows, vectors and hashes: a second one costs its scoring, its records and its log.
+Windows of {most_symbols:,} symbols no longer fit the processor's cache, which is most of what a row costs more there;
+packing is the rest, for with so many symbols a window is touched only a few times between two checkpoints. Models that
+read the same columns share decode, windows, vectors and hashes: a second one costs its scoring, its records and its
+log.
 
 {models}
 
 ## The model's share: runtimes for trees
 
-`python -m benchmarks.runtimes`: 100 trees of 31 leaves, 80 columns, one thread. A spec may name `runtime: onnx` or `lleaves`
-([topics.md](topics.md#the-serving-spec)); both answer with LightGBM's very bits, alone and in any batch, or the version is not put
-to use. The step is the whole path of a 500-row chunk without Kafka.
+`python -m benchmarks.runtimes`: 100 trees of 31 leaves, 80 columns, one thread. A spec may name `runtime: onnx` or
+`lleaves` ([topics.md](topics.md#the-serving-spec)); both answer with LightGBM's very bits, alone and in any batch, or
+the version is not put to use. The step is the whole path of a 500-row chunk without Kafka.
 
 {runtimes}
 
-A runtime is offered only if it is bit-equal and row-independent: treelite's compiled code is not on thresholds' neighbours, nor is
-onnxmltools' float32 conversion. `onnx` is the first to try: its graph is made in memory from checked trees, it loads in
-milliseconds, and LightGBM need not be imported. `lleaves` compiles for seconds at every load, and pays where the model is most of the cost.
-"""
+A runtime is offered only if it is bit-equal and row-independent: treelite's compiled code is not on thresholds'
+neighbours, nor is onnxmltools' float32 conversion. `onnx` is the first to try: its graph is made in memory from checked
+trees, it loads in milliseconds, and LightGBM need not be imported. `lleaves` compiles for seconds at every load, and
+pays where the model is most of the cost."""
 
 
 def page(folder: Path = BENCHMARKS) -> str:
