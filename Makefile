@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos fmt docs clean
+.PHONY: help demo test check audit sbom bench chaos fmt docs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,12 +15,21 @@ demo: .venv/.ready ## Watch the whole platform run on real market data (under tw
 test: .venv/.ready ## Run the tests, doctests included
 	@$(BIN)/python -m pytest
 
-check: .venv/.ready ## Lint, format check, types, import contracts, then the tests
+check: .venv/.ready ## Lint, format check, types, import contracts, known vulnerabilities, then the tests
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@.ci/audit
 	@$(MAKE) --no-print-directory test
+
+audit: .venv/.ready ## Look the locked dependencies up in the database of advisories
+	@.ci/audit
+
+SBOM := dist/sbom.cdx.json
+sbom: .venv/.ready ## Write what is shipped, with versions, as CycloneDX: dist/sbom.cdx.json
+	@mkdir -p "$(dir $(SBOM))"
+	@.ci/uv export --frozen --quiet --no-dev --all-extras --format cyclonedx1.5 --output-file "$(SBOM)" >/dev/null
 
 bench: .venv/.ready ## Measure against a hand-written Kafka loop and other frameworks; writes benchmarks/results.json
 	@$(BIN)/python -m benchmarks.run
@@ -40,5 +49,5 @@ clean: ## Remove everything made here: environment, data, caches
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only when dependencies change: a second run starts at once.
-.venv/.ready: pyproject.toml uv.lock .ci/setup
+.venv/.ready: pyproject.toml uv.lock .ci/setup .ci/uv
 	@.ci/setup

@@ -15,8 +15,10 @@ _TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 _LOCATION_TEXT = "a local folder or gs://bucket/path"
 _ARTIFACTS_TEXT = "a local folder, gs://bucket/path or mlflow-artifacts:/path (through the tracking server)"
 _TRACKING_TEXT = "sqlite:///path, http(s)://host:port or a database URI without credentials"
+_HTTPS_TEXT = "https://host/path, without credentials"
 _SERVERS_TEXT = "host:port, or several separated by commas"
 _LAST_PORT = 65535
+_SECRET_PARAMETER = re.compile(r"pass|pwd|token|secret|credential", re.IGNORECASE)
 
 
 def _not_a_flag(value: object) -> object:
@@ -46,8 +48,17 @@ def _tracking_uri(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if not separator or scheme.partition("+")[0] not in _TRACKING_SCHEMES or not rest.strip("/"):
         raise ValueError(f"should be {_TRACKING_TEXT}; MLflow 3 refuses a plain folder")
-    if "@" in urlsplit(value).netloc:
+    if (scheme != "sqlite" and "@" in value) or _SECRET_PARAMETER.search(urlsplit(value).query) is not None:
         raise ValueError("must not hold credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+    return value
+
+
+def _token_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme != "https" or not url.hostname or url.fragment:
+        raise ValueError(f"should be {_HTTPS_TEXT}")
+    if "@" in value or url.query:
+        raise ValueError("must not hold credentials or a query; set oauth_client_id, oauth_client_secret and oauth_scope instead")
     return value
 
 
@@ -91,6 +102,7 @@ Location = Annotated[str, Field(min_length=1), AfterValidator(_location), Right(
 Artifacts = Annotated[str, Field(min_length=1), AfterValidator(_artifacts), Right(_ARTIFACTS_TEXT)]
 LocalPath = Annotated[Path, AfterValidator(_folder), Right("a local path")]
 TrackingUri = Annotated[str, AfterValidator(_tracking_uri), Right(_TRACKING_TEXT)]
+TokenUrl = Annotated[str, AfterValidator(_token_url), Right(_HTTPS_TEXT)]
 Servers = Annotated[str, AfterValidator(_servers), Right(_SERVERS_TEXT)]
 TopicName = Annotated[str, AfterValidator(_topic), Right("a Kafka topic name")]
 Name = Annotated[str, AfterValidator(_name), Right("a name of letters, digits, dots, dashes and underscores")]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MASK = "********"
 _SHOWN_CHARACTERS = 80
+_BEFORE_AT = re.compile(r"""^(['"]?[a-z][a-z0-9+.-]*://)?.*@""", re.DOTALL)
+_PARAMETER = re.compile(r"""(\b\w*(?:pass|pwd|token|secret|credential)\w*=)[^&'"\s]*""", re.IGNORECASE)
 
 
 def explain(error: ValidationError, tree: Mapping[str, Any], keys: tuple[Key, ...], layers: Layers) -> list[str]:
@@ -138,6 +140,11 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 
 
 def show(value: object) -> str:
-    """A value as a message may show it: short, and without what stands before an @ (it may be a password)."""
-    text = "null" if value is None else re.sub(r"[^/\s,'\"]+@", f"{MASK}@", repr(value))
+    """A value as a message may show it: short, and without what may be a password: before an @, or in a query's parameter.
+
+    >>> show("postgresql://me:p/a,ss@host/db?password=x&sslmode=require")
+    "'postgresql://********@host/db?password=********&sslmode=require'"
+    """
+    text = "null" if value is None else _BEFORE_AT.sub(rf"\1{MASK}@", repr(value))
+    text = _PARAMETER.sub(rf"\1{MASK}", text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

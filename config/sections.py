@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from config.durations import Duration
 from config.fields import (
@@ -17,19 +17,14 @@ from config.fields import (
     Location,
     Name,
     Number,
-    Secret,
     Servers,
     Text,
     TopicName,
     TrackingUri,
     Whole,
 )
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no input echoed by pydantic (it may hold a secret)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+from config.section import Section
+from config.security import Security
 
 
 class Mlflow(Section):
@@ -124,48 +119,6 @@ class Monitoring(Section):
             raise ValueError(
                 f"metrics_window does not divide into {self.panes} panes of whole microseconds; change one of the two"
             )
-        return self
-
-
-class Security(Section):
-    """How to reach Kafka safely. Secrets are best given by their environment variables, never written in a file."""
-
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="Encryption (SSL) and login (SASL) towards the brokers."
-    )
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(default=None, description="How SASL logs in.")
-    username: Text | None = Field(default=None, description="SASL user.")
-    password: Secret | None = Field(default=None, description="SASL password.")
-    ca_file: LocalPath | None = Field(
-        default=None, description="Certificates (PEM) that sign the brokers'; default the system's."
-    )
-    certificate_file: LocalPath | None = Field(default=None, description="Our own certificate (PEM), where brokers ask for one.")
-    key_file: LocalPath | None = Field(default=None, description="The private key (PEM) of our certificate.")
-    key_password: Secret | None = Field(default=None, description="The password of the private key.")
-
-    @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        sasl: dict[str, object] = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
-        tls: dict[str, object] = {
-            "ca_file": self.ca_file,
-            "certificate_file": self.certificate_file,
-            "key_file": self.key_file,
-            "key_password": self.key_password,
-        }
-        for name, value in sasl.items():
-            if self.protocol.startswith("SASL_") and value is None:
-                raise ValueError(f"protocol {self.protocol} needs {name}; set it")
-            if not self.protocol.startswith("SASL_") and value is not None:
-                raise ValueError(f"{name} is set but protocol {self.protocol} does not log in; use SASL_SSL, or remove it")
-        for name, value in tls.items():
-            if not self.protocol.endswith("SSL") and value is not None:
-                raise ValueError(
-                    f"{name} is set but protocol {self.protocol} does not encrypt; use SSL or SASL_SSL, or remove it"
-                )
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file belong together; set both or neither")
-        if self.key_password is not None and self.key_file is None:
-            raise ValueError("key_password is set without key_file; set both or neither")
         return self
 
 

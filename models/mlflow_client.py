@@ -7,6 +7,7 @@ thread, never from an event loop. Environment variables that the operator has se
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,11 @@ def registry_errors(what: str) -> Iterator[None]:
         # MLflow lets requests', SQLAlchemy's and storage clients' exceptions through; only its own code tells "no".
         if getattr(e, "error_code", None) in _ANSWERED:
             msg = f"{what}: the registry says {e}; check the name, the version and the alias"
-            raise RegistryError(msg) from e
+            raise RegistryError(_without_login(msg)) from e
         msg = f"{what}: the registry did not answer ({type(e).__name__}: {e}); check mlflow.tracking_uri and the network"
-        raise RegistryUnreachable(msg) from e
+        raise RegistryUnreachable(_without_login(msg)) from e
+
+
+def _without_login(text: str) -> str:
+    """A message without what stands before the @ of an address: the settings refuse one, other callers may have one."""
+    return re.sub(r"(?<=://)\S*@", "********@", text)

@@ -6,37 +6,76 @@ of four on another partition, where they would not meet the rows they are joined
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from config.sections import Kafka
 
-Config: TypeAlias = dict[str, str | int | float | bool]
-"""A librdkafka configuration."""
+Config: TypeAlias = dict[str, Any]
+"""A librdkafka configuration: text, numbers, truth values, and functions for confluent-kafka's callbacks."""
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Largest record our producers send: an inference-log batch of 2,000 rows with a few hundred columns."""
 
 
+class Hidden(str):
+    """A secret in the form client libraries demand. Where a dictionary or an object that holds it is shown, it is not.
+
+    >>> {"sasl.password": Hidden("hunter2")}
+    {'sasl.password': '********'}
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
+def plain(secret: SecretStr | None) -> Hidden | None:
+    """The secret itself, for a client library."""
+    return None if secret is None else Hidden(secret.get_secret_value())
+
+
 def kafka_client_config(kafka: Kafka) -> Config:
-    """Address, client id, encryption and login, as every librdkafka client takes them. Holds secrets: never log it."""
+    """Address, client id, encryption and login, as every librdkafka client takes them.
+
+    Raises `AccessError` for certificates and keys that are not right.
+    """
     security = kafka.security
-    optional = {
-        "sasl.mechanism": security.mechanism,
-        "sasl.username": security.username,
-        "sasl.password": None if security.password is None else security.password.get_secret_value(),
-        "ssl.ca.location": security.ca_file,
-        "ssl.certificate.location": security.certificate_file,
-        "ssl.key.location": security.key_file,
-        "ssl.key.password": None if security.key_password is None else security.key_password.get_secret_value(),
-    }
-    return {
+    config: Config = {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": kafka.client_id,
         "security.protocol": security.protocol,
         "log.connection.close": False,  # brokers close idle connections as a matter of course
-        **{name: str(value) for name, value in optional.items() if value is not None},
     }
+    if security.encrypts:
+        from streams.tls import believed, client_context
+
+        client_context(security)  # says what is wrong in better words
+        config["ssl.endpoint.identification.algorithm"] = "https"
+        found = {
+            "ssl.ca.location": believed(security),
+            "ssl.certificate.location": security.certificate_file,
+            "ssl.key.location": security.key_file,
+        }
+        config |= {name: str(value) for name, value in found.items() if value is not None}
+        if (key_password := plain(security.key_password)) is not None:
+            config["ssl.key.password"] = key_password
+    if security.mechanism == "OAUTHBEARER":
+        from streams.tokens import token_source
+
+        source = token_source(security)
+        config |= {"sasl.mechanism": security.mechanism, "oauth_cb": lambda _: source.token()}
+    elif security.mechanism is not None:
+        login = {
+            "sasl.mechanism": security.mechanism,
+            "sasl.username": security.username,
+            "sasl.password": plain(security.password),
+        }
+        config |= {name: value for name, value in login.items() if value is not None}
+    return config
 
 
 def producer_config(kafka: Kafka, *, linger_ms: int = 5) -> Config:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import ssl
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import faust
+from aiokafka.abc import AbstractTokenProvider
+from faust.auth import OAuthCredentials
+
+from streams.clients import plain
+from streams.tls import client_context
+from streams.tokens import TokenSource, token_source
 
 if TYPE_CHECKING:
-    from config.sections import Security
+    from config.security import Security
+
+
+class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """Tokens as aiokafka asks for them: at every new connection."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def token(self) -> str:
+        """One that is good; fetched off the event loop."""
+        return (await asyncio.to_thread(self._source.token)).text
 
 
 def faust_credentials(security: Security) -> Any:
-    """`broker_credentials` of a Faust app, None for PLAINTEXT."""
-    context = _context(security) if security.protocol in {"SSL", "SASL_SSL"} else None
-    if security.protocol == "SSL":
-        return faust.SSLCredentials(context=context)
-    if security.protocol.startswith("SASL"):
+    """`broker_credentials` of a Faust app, None for PLAINTEXT. Raises `AccessError` for files that are not right."""
+    context = client_context(security) if security.encrypts else None
+    if security.mechanism == "OAUTHBEARER":
+        return OAuthCredentials(oauth_cb=TokenProvider(token_source(security)), ssl_context=context)
+    if security.logs_in:
         return faust.SASLCredentials(
             username=security.username,
-            password=None if security.password is None else security.password.get_secret_value(),
+            password=plain(security.password),
             mechanism=security.mechanism,
             ssl_context=context,
         )
-    return None
-
-
-def _context(security: Security) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=None if security.ca_file is None else str(security.ca_file))
-    if security.certificate_file is not None:
-        key_password = None if security.key_password is None else security.key_password.get_secret_value()
-        context.load_cert_chain(
-            str(security.certificate_file), None if security.key_file is None else str(security.key_file), key_password
-        )
-    return context
+    return None if context is None else faust.SSLCredentials(context=context)

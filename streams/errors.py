@@ -2,6 +2,7 @@
 
     StreamsError
     ├── BrokerError        Kafka, or the embedded broker, cannot be reached or refuses
+    ├── AccessError        Kafka refuses us, or cannot be believed: certificates, login, token
     ├── TopicError         a topic is missing or has another partition count than its partners
     ├── DeliveryError      a record could not be delivered; the worker starts again from the last checkpoint
     ├── LayoutError        two served models contradict each other about a feature set
@@ -25,6 +26,10 @@ class StreamsError(Exception):
 
 class BrokerError(StreamsError):
     """Kafka is out of reach or refuses. Action: check `kafka.bootstrap_servers`, or start `trading-ml broker`."""
+
+
+class AccessError(StreamsError):
+    """Kafka refuses us, or a certificate, key or token is wrong. Action: correct the key of `kafka.security` that is named."""
 
 
 class TopicError(StreamsError):

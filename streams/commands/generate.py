@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streams.demo.synthetic import SyntheticPlan
 
 SECOND_US = 1_000_000
+_ANSWER_S = 10.0
 
 
 def generate(
@@ -35,9 +36,11 @@ def generate(
     The model that understands them is published by `trading-ml train-demo --synthetic`.
     """
     with plain_errors():
+        from streams.access import cluster
         from streams.demo.synthetic import SyntheticPlan
 
         kafka = connected_settings().kafka
+        cluster(kafka, timeout_s=_ANSWER_S)  # or else a refused login would be known when the first rows are given up
         stop = threading.Event()
         for sign in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sign, lambda *_: stop.set())

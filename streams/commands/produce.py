@@ -17,6 +17,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 _LONGEST_SLEEP_S = 0.2
+_ANSWER_S = 10.0
 
 
 def produce(
@@ -41,12 +42,14 @@ def produce(
     if as_frames and (topic != "features" or speed > 0):
         raise typer.BadParameter("--frames is for features, at once: it goes with neither --topic outcomes nor --speed")
     with plain_errors():
+        from streams.access import cluster
         from streams.clients import kafka_client_config
         from streams.frames_out import FRAME_HEADERS
         from streams.pacing import MAX_AHEAD, PacedProducer
         from streams.rowfile import read_frames, read_rows
 
         kafka = connected_settings().kafka
+        cluster(kafka, timeout_s=_ANSWER_S)  # or else a refused login would be known when the first rows are given up
         names = {"features": kafka.topics.features, "outcomes": kafka.topics.outcomes}
         group = {"features": kafka.inference_group, "outcomes": kafka.monitor_group}[topic] if max_ahead is not None else None
         rows = () if as_frames else read_rows(file, kind=topic, feature_set=feature_set)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("demo", "test", "check", "bench", "fmt", "docs", "clean")
+TARGETS = ("demo", "test", "check", "audit", "sbom", "bench", "chaos", "fmt", "docs", "clean")
 
 
 def bare_machine(folder: Path, *, python: str | None = None) -> dict[str, str]:

@@ -31,6 +31,15 @@ SASL = {
 }
 """Keys that only make sense together."""
 
+TOKEN = {
+    "TRADING_ML__KAFKA__SECURITY__PROTOCOL": "SASL_SSL",
+    "TRADING_ML__KAFKA__SECURITY__MECHANISM": "OAUTHBEARER",
+    "TRADING_ML__KAFKA__SECURITY__OAUTH_TOKEN_URL": "https://login.example.com/token",
+    "TRADING_ML__KAFKA__SECURITY__OAUTH_CLIENT_ID": "someone",
+    "TRADING_ML__KAFKA__SECURITY__OAUTH_CLIENT_SECRET": "canary",
+}
+"""The same, for the other way to log in."""
+
 OTHERS: dict[str, tuple[str, object]] = {
     "environment": ("production", "production"),
     "mlflow.tracking_uri": ("https://elsewhere:1", "https://elsewhere:1"),
@@ -42,6 +51,7 @@ OTHERS: dict[str, tuple[str, object]] = {
     "kafka.bootstrap_servers": ("a:1,[::1]:2", "a:1,[::1]:2"),
     "kafka.security.protocol": ("SASL_PLAINTEXT", "SASL_PLAINTEXT"),
     "kafka.security.mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+    "kafka.security.oauth_token_url": ("https://elsewhere/token", "https://elsewhere/token"),
     "vertex.enabled": ("false", False),
 }
 """Another value for the keys that take only certain ones; the rest goes by kind."""
@@ -75,6 +85,8 @@ def base_for(key: Key) -> tuple[Path, dict[str, str]]:
     """File and other variables among which overriding this key alone gives right settings."""
     if key.dotted == "database.type":
         return CONFIG / "local.yaml", {"TRADING_ML__DATABASE__PROJECT": "p", "TRADING_ML__DATABASE__DATASET": "d"}
+    if key.path[-1].startswith("oauth_"):
+        return CONFIG / "local.yaml", dict(TOKEN)
     if key.path[:2] == ("kafka", "security"):
         login = key.dotted == "kafka.security.protocol"
         return CONFIG / "local.yaml", {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONFIG = Path(__file__).parents[3] / "config"
 REQUIRED = tuple(key for key in KEYS if key.required)
 CANARY = "canary-7f3a"
+LOGIN = {"protocol": "SASL_SSL", "username": "me"}
+TOKEN = {"oauth_token_url": "https://login.example.com/token", "oauth_client_id": "me", "oauth_client_secret": "s"}
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -167,6 +169,19 @@ def test_a_value_out_of_bounds(path: str, value: object, said: str, refused: Cal
         ("kafka.security.username", "me", "kafka.security: username is set but protocol PLAINTEXT does not log in"),
         ("kafka.security.ca_file", "ca.pem", "kafka.security: ca_file is set but protocol PLAINTEXT does not encrypt"),
         ("kafka.security", {"protocol": "SSL", "key_file": "k"}, "kafka.security: certificate_file and key_file belong together"),
+        ("kafka.security.oauth_scope", "s", "kafka.security: oauth_scope is set but protocol PLAINTEXT does not log in"),
+        ("kafka.security", {**LOGIN, "mechanism": "PLAIN"}, "kafka.security: mechanism PLAIN needs password; set it"),
+        ("kafka.security", {**LOGIN, "mechanism": "OAUTHBEARER"}, "kafka.security: mechanism OAUTHBEARER needs oauth_token_url"),
+        (
+            "kafka.security",
+            {**LOGIN, "mechanism": "OAUTHBEARER", **TOKEN},
+            "kafka.security: username is set but mechanism OAUTHBEARER does not use it; remove it",
+        ),
+        (
+            "kafka.security",
+            {**LOGIN, "mechanism": "SCRAM-SHA-512", "password": "p", "oauth_scope": "s"},
+            "kafka.security: oauth_scope is set but mechanism SCRAM-SHA-512 does not use it; remove it",
+        ),
         ("kafka.security", {"protocol": "SSL", "key_password": "k"}, "kafka.security: key_password is set without key_file"),
         ("vertex.enabled", True, "vertex: enabled needs project, location, endpoint_id; set them, or set enabled: false"),
         ("models", [], "models = []: should be a list with at least one entry"),
@@ -207,13 +222,46 @@ def test_every_wrong_key_has_its_line(refused: Callable[..., list[str]]) -> None
     assert [line.partition(" ")[0] for line in refused(tree)] == ["inference.batch_size", "web.port", "extra"]
 
 
-@pytest.mark.parametrize("value", [f"http://me:{CANARY}@host:1", f"postgresql://me:{CANARY}@host/db", f"ftp://me:{CANARY}@host"])
-def test_credentials_in_an_address_are_refused_and_not_repeated(value: str, refused: Callable[..., list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mlflow.tracking_uri", f"http://me:{CANARY}@host:1"),
+        ("mlflow.tracking_uri", f"postgresql://me:{CANARY}@host/db"),
+        ("mlflow.tracking_uri", f"postgresql://me:a/{CANARY}/b@host/db"),
+        ("mlflow.tracking_uri", f"postgresql://me:a,'{CANARY} b@host/db"),
+        ("mlflow.tracking_uri", f"postgresql://host/db?sslmode=require&password={CANARY}"),
+        ("mlflow.tracking_uri", f"https://host:1/?access_token={CANARY}"),
+        ("mlflow.tracking_uri", f"ftp://me:{CANARY}@host"),
+        ("mlflow.model_registry", f"s3://me:{CANARY}@bucket/path"),
+        ("storage.cache_dir", f"s3://me:{CANARY}@bucket/path"),
+        ("kafka.bootstrap_servers", f"me:{CANARY}@host:1"),
+        ("kafka.bootstrap_servers", f"host:1,me:{CANARY},{CANARY}@host:2"),
+        ("kafka.security.oauth_token_url", f"https://me:{CANARY}@host/token"),
+        ("kafka.security.oauth_token_url", f"https://host/token?client_secret={CANARY}"),
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(key: str, value: str, refused: Callable[..., list[str]]) -> None:
     tree = shipped("local")
-    put(tree, ("mlflow", "tracking_uri"), value)
+    put(tree, tuple(key.split(".")), value)
     (line,) = refused(tree)
+    assert line.startswith(f"{key} = ")
     assert CANARY not in line
-    assert "********@host" in line
+    assert "********" in line
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///home/a@b/mlflow.db", "postgresql://host/db?sslmode=require", "https://host:1/mlflow"])
+def test_an_address_without_credentials_is_taken(uri: str) -> None:
+    tree = shipped("local")
+    put(tree, ("mlflow", "tracking_uri"), uri)
+    assert Settings(**tree).mlflow.tracking_uri == uri
+
+
+@pytest.mark.parametrize("url", ["http://host/token", "https://", "host/token", "https://host/token#part"])
+def test_tokens_are_only_fetched_over_tls(url: str, refused: Callable[..., list[str]]) -> None:
+    tree = shipped("local")
+    put(tree, ("kafka", "security", "oauth_token_url"), url)
+    (line,) = refused(tree)
+    assert line.startswith(f"kafka.security.oauth_token_url = {url!r}: should be https://host/path")
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.secret], ids=lambda key: key.dotted)
