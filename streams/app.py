@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 
 from streams.errors import BrokerError, StateFolderInUse
-from streams.leave import EX_TEMPFAIL, leave
+from streams.leave import leave_within
 
 if TYPE_CHECKING:
     from config import Settings
@@ -191,14 +190,9 @@ def _execute(group: Group, name: str, settings: Settings) -> None:
     class Worker(faust.Worker):
         """Faust's worker, with a bound on how long stopping may take."""
 
-        def _schedule_shutdown(self, signal: Any) -> None:
-            # Not acknowledged means not lost: past the deadline the process may simply end.
-            timer = threading.Timer(
-                drain_s, leave, (EX_TEMPFAIL, f"not drained within {drain_s:g} s; what was not committed will be read again")
-            )
-            timer.daemon = True
-            timer.start()
-            super()._schedule_shutdown(signal)
+        def install_signal_handlers(self) -> None:
+            super().install_signal_handlers()
+            leave_within(drain_s)
 
     group.outbox.connect()
     # What is loaded by now stays: models, MLflow and pandas' heap need not be walked again and again.

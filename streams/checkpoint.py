@@ -1,16 +1,24 @@
-"""The checkpoint: outputs confirmed → still a member → changelog confirmed → table written → offsets committed. Shell.
+"""The checkpoint: outputs confirmed → still a member → changelog confirmed → offsets committed → table written. Shell.
 
 Each stage only holds what the one before it has confirmed (docs/adr/0002). So after a crash anywhere:
 
-| crashed after        | what the next worker finds                    | what it does with the rows since the last commit |
-|----------------------|-----------------------------------------------|--------------------------------------------------|
-| outputs              | older state, older offsets                    | repeats them, with identical ids and bodies      |
-| changelog, table     | newer state of some symbols, older offsets    | skips those symbols' rows, repeats the others    |
-| commit               | everything                                    | nothing                                          |
+| crashed after | what the next worker finds                  | what it does with the rows since the last commit |
+|---------------|---------------------------------------------|--------------------------------------------------|
+| outputs       | older state, older offsets                  | repeats them, with identical ids and bodies      |
+| changelog     | newer state of some symbols, older offsets  | skips those symbols' rows, repeats the others    |
+| commit        | everything, some of it in the changelog only | nothing; recovery reads what the table lacks     |
+| table         | everything                                  | nothing                                          |
 
-Before the changelog the offsets that stand already are committed once more: the broker refuses them from a worker that was
-paused so long that others have its partitions. What that one knows is old by now and must not follow what they wrote; it
-will be told of its revocation, and forgets it all.
+A worker that was paused so long that others have its partitions must not spoil what they write. Three things see to it:
+
+- Before the changelog the offsets that stand already are committed once more. The broker refuses them, nothing is written.
+- It may be paused between that answer and the arrival of its records. Then the commit is refused, and its table, which
+  comes last, never holds what was written under others' hands. Recovery keeps the newer value of a key (`table.guard`).
+- Offsets of one writer have no gaps. Where there is one, somebody else wrote: the owner, which the broker tells it is, sends
+  all entries of that partition again, so that the newest record of each key is right however old records are removed.
+
+State that was refused was taken and is in no file, so nothing more is committed until the worker is told of its revocation,
+and forgets it all.
 
 Chunks are taken whole: state and offsets are captured between two chunks, without an await in between, and
 the agent goes on with the next chunk while this one's confirmations come in.
@@ -25,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from streams.outbox import Outbox
     from streams.spans import SpanTracker
@@ -58,6 +66,14 @@ class TableWriter(Protocol):
     """The table a checkpoint writes to."""
 
     changelog_topic: str
+
+    def offset(self, partition: int) -> int | None:
+        """The changelog offset up to which it holds, None if it does not know."""
+        ...
+
+    def items(self, partition: int) -> Sequence[tuple[bytes, bytes]]:
+        """All entries of a partition, (key, value). Blocking."""
+        ...
 
     def write(self, records: Sequence[TableRecord], offsets: Mapping[tuple[str, int], int]) -> None:
         """Write entries, and per (changelog topic, partition) the offset up to which they hold. Blocking."""
@@ -94,6 +110,7 @@ class Checkpoint:
         self._on_failure = on_failure
         self._running: asyncio.Task[bool] | None = None
         self._committed: dict[Any, int] = {}
+        self._refused = False
         self.stats = CheckpointStats()
 
     async def run(self) -> bool:
@@ -108,6 +125,8 @@ class Checkpoint:
 
     async def _run(self) -> bool:
         started = self._clock()
+        if self._refused:
+            return False
         # No await between these three: state, offsets and the epoch's records all end at the same chunk.
         offsets: dict[Any, int] = {
             tp: o for tp, o in self._consumer.tracker.committable().items() if self._committed.get(tp) != o
@@ -119,14 +138,14 @@ class Checkpoint:
             dirty = self._source.take_dirty()
             outputs = self._outbox.turn()
             await self._outbox.confirmed(outputs)
-            if dirty:
-                if not await self._consumer._commit_offsets(standing):  # noqa: SLF001 - as below
-                    log.warning("no longer a member of the group: this worker's rows go to their new owners", rows_of=len(dirty))
-                    return False
-                changelog = self._outbox.send_changelog(self._table.changelog_topic, dirty)
-                await self._outbox.confirmed(changelog)
-                await asyncio.to_thread(self._table.write, dirty, changelog.offsets)
+            held = await self._to_changelog(dirty, standing) if dirty else {}
+            if held is None:
+                return self._refuse(len(dirty))
             committed = await self._consumer._commit_offsets(offsets)  # noqa: SLF001 - Faust's own last step of a commit
+            if dirty:
+                if not committed:
+                    return self._refuse(len(dirty))
+                await asyncio.to_thread(self._table.write, dirty, held)
         except Exception as e:
             self._on_failure(e)
             raise
@@ -137,6 +156,49 @@ class Checkpoint:
         self.stats.last_duration_s = self._clock() - started
         return committed
 
+    async def _to_changelog(
+        self, dirty: Sequence[TableRecord], standing: Mapping[Any, int]
+    ) -> Mapping[tuple[str, int], int] | None:
+        """Make the changelog hold these entries, newer than what others may have written of their partitions.
+
+        Returns up to which offset it now holds, by (changelog topic, partition); None if this worker is no longer a member.
+        """
+        topic = self._table.changelog_topic
+        before = {partition: self._table.offset(partition) for partition, _, _ in dirty}
+        held: dict[tuple[str, int], int] = {}
+        records = dirty
+        while True:
+            if not await self._consumer._commit_offsets(standing):  # noqa: SLF001 - as in `_run`
+                return None
+            sent = self._outbox.send_changelog(topic, records)
+            await self._outbox.confirmed(sent)
+            held.update(sent.offsets)
+            before = {p: sent.offsets.get((topic, p)) for p, end in before.items() if not sent.alone(topic, p, after=end)}
+            if not before:
+                return held
+            records = await asyncio.to_thread(self._entries, before, dirty)
+            log.warning(
+                "another worker wrote to the changelog, entries are sent again", partitions=sorted(before), entries=len(records)
+            )
+
+    def _entries(self, partitions: Collection[int], dirty: Sequence[TableRecord]) -> list[TableRecord]:
+        """All entries of these partitions, as the table will hold them."""
+        entries = {(p, key): value for p in partitions for key, value in self._table.items(p)}
+        entries.update({(p, key): value for p, key, value in dirty if p in partitions})
+        return [(p, key, value) for (p, key), value in entries.items()]
+
+    def _refuse(self, entries: int) -> bool:
+        self._refused = True
+        log.warning("no longer a member of the group: this worker's rows go to their new owners", rows_of=entries)
+        return False
+
+    async def quiet(self) -> None:
+        """Wait until no checkpoint is under way."""
+        while self._running is not None and not self._running.done():
+            await asyncio.wait({self._running})
+
     def forget(self) -> None:
-        """Partitions were revoked: what was committed before says nothing any more."""
+        """Partitions were revoked: what was read and committed before says nothing any more. Only while none is under way."""
+        self._consumer.tracker.reset()
         self._committed.clear()
+        self._refused = False

@@ -17,7 +17,11 @@ from streams.checkpoint import Checkpoint, TableRecord
 from streams.chunks import SCHEME, Chunk, ChunkConsumer, register
 from streams.errors import DeliveryError
 from streams.leave import EX_SOFTWARE, EX_TEMPFAIL, leave
-from streams.table import ROCKSDB_OPTIONS, PackedTable
+from streams.pipeline import STREAM_TIME
+from streams.state import newer
+from streams.table import ROCKSDB_OPTIONS, PackedTable, guard
+from streams.topics import WINDOWS_TABLE
+from streams.waiting import joined_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +30,16 @@ if TYPE_CHECKING:
     from streams.outbox import Outbox
 
 log = structlog.get_logger()
+
+
+def windows_to_hold(key: bytes, held: bytes, came: bytes) -> bytes:
+    """Of two values of a windows table's key, what recovery holds."""
+    return joined_times(held, came) if key == _STREAM_TIME else newer(held, came)
+
+
+_STREAM_TIME = STREAM_TIME.encode()
+RULES = {WINDOWS_TABLE: windows_to_hold}
+"""Tables of which recovery can tell the newer of two values. Entries of the panes table do not say how new they are."""
 
 
 class Handler(Protocol):
@@ -122,6 +136,7 @@ class Group:
     def attach(self, consumer: ChunkConsumer) -> None:
         """Faust made its consumer: give it the checkpoint that stands in for a commit."""
         self.consumer = consumer
+        guard(self._table.data, RULES.get(self._table.name))
         self.packed = PackedTable(self._table)
         self.handler.use_table(self.packed)
         self.checkpoint = Checkpoint(
@@ -154,6 +169,8 @@ class Group:
 
     async def _on_revoked(self, _sender: Any, revoked: Any, **_: Any) -> None:
         if self.checkpoint is not None:
+            # One begun before must not end after: others may have gone on by then. No await from here to the end.
+            await self.checkpoint.quiet()
             self.checkpoint.forget()
         self.handler.revoked({tp.partition for tp in revoked if tp.topic in self.app.chunk_topics})
 

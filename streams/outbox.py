@@ -23,13 +23,16 @@ Headers = Sequence[tuple[str, bytes]]
 class Epoch:
     """Records sent between two turns."""
 
-    __slots__ = ("confirmed", "failure", "offsets", "sent")
+    __slots__ = ("_first", "_records", "confirmed", "failure", "offsets", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
         self.confirmed = 0
         self.failure: str | None = None
         self.offsets: dict[tuple[str, int], int] = {}
+        """Greatest offset by (topic, partition), of records whose offset matters."""
+        self._first: dict[tuple[str, int], int] = {}
+        self._records: dict[tuple[str, int], int] = {}
 
     def delivered(self, error: Any, message: Any) -> None:
         """Delivery report of one record."""
@@ -41,8 +44,22 @@ class Epoch:
         """Delivery report of one record whose offset matters (changelog)."""
         self.delivered(error, message)
         if error is None:
-            key = (message.topic(), message.partition())
-            self.offsets[key] = max(self.offsets.get(key, -1), message.offset())
+            key, offset = (message.topic(), message.partition()), message.offset()
+            self._records[key] = self._records.get(key, 0) + 1
+            if offset >= 0:  # unknown of a record that was sent twice and taken once
+                self.offsets[key] = max(self.offsets.get(key, -1), offset)
+                self._first[key] = min(self._first.get(key, offset), offset)
+
+    def alone(self, topic: str, partition: int, *, after: int | None) -> bool:
+        """Whether these records lie in the partition without others between them, nor between them and the offset `after`.
+
+        None: what lies before them is not looked at. Without transactions a partition's offsets have no gaps of their own.
+        """
+        key = topic, partition
+        first, last = self._first.get(key), self.offsets.get(key)
+        if first is None or last is None or last - first + 1 != self._records[key]:
+            return False
+        return after is None or first == after + 1
 
 
 class Outbox:

@@ -101,7 +101,7 @@ def unpack(data: bytes) -> SymbolState:
         at, rows_waiting = _unpack_waiting(data, head.size, sum(waiting))
         at, out = _unpack_sets(data, at, sets)
         if data[0] == 1:
-            applied = -1 if applied < 0 else position_of(applied)
+            applied = _applied_position(1, applied)
             out = {name: replace(s, offset=s.offset << INDEX_BITS) for name, s in out.items()}
     except (struct.error, ValueError) as e:
         raise StateLayoutError(
@@ -112,6 +112,32 @@ def unpack(data: bytes) -> SymbolState:
             f"window state has {len(data) - at} bytes too many: delete the state folder, it is rebuilt from the windows changelog"
         )
     return SymbolState(applied, out, rows_waiting)
+
+
+def newer(held: bytes, came: bytes) -> bytes:
+    """Of two table values of a symbol the one that knows more rows; the second where that cannot be told.
+
+    One whose applied offset is greater. Where it is the same, one with fewer waiting rows: they only become fewer then.
+
+    >>> early, late = (head_of_value(sets=0, applied_offset=n) for n in (7, 9))
+    >>> newer(late, early) == newer(early, late) == late
+    True
+    """
+    reached, reaches = _reached(held), _reached(came)
+    return came if reached is None or reaches is None or reaches >= reached else held
+
+
+def _reached(data: bytes) -> tuple[int, int] | None:
+    """How far a table value is, read off its head: position of the last row applied, minus the rows that wait."""
+    head = _HEADS.get(data[0]) if data else None
+    if head is None or len(data) < head.size:
+        return None
+    layout, _, applied, *waiting = head.unpack_from(data)
+    return _applied_position(layout, applied), -sum(waiting)
+
+
+def _applied_position(layout: int, applied: int) -> int:
+    return position_of(applied) if layout == 1 and applied >= 0 else applied
 
 
 def any_waiting(data: bytes) -> bool:

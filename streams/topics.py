@@ -7,7 +7,8 @@ number, and a table's changelog must have as many as the topic that feeds it.
 |---------------------------------------|-----------------------------------------|
 | alerts, model-timeline                | newest record of each key (compacted)   |
 | inference-log                         | as the cluster says, records to 8 MiB   |
-| the changelogs                        | newest of each key, records to 8 MiB    |
+| the changelogs                        | newest of each key, records to 8 MiB;   |
+|                                       | of windows everything for an hour       |
 | all others                            | as the cluster says                     |
 """
 
@@ -16,14 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from streams.clients import MAX_RECORD_BYTES, kafka_client_config
-from streams.errors import BrokerError, TopicError
+from streams.access import cluster, quiet_config
+from streams.clients import MAX_RECORD_BYTES
+from streams.errors import TopicError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from config.sections import Kafka
-    from streams.clients import Config
 
 WINDOWS_TABLE = "windows"
 """Table of the inference group; Faust names its changelog `<group>-windows-changelog`."""
@@ -32,6 +33,10 @@ PANES_TABLE = "panes"
 """Table of the monitor group."""
 
 _COMPACT = {"cleanup.policy": "compact"}
+
+WINDOWS_KEPT_S = 3600
+"""How long every record of the windows changelog is kept. A late record of a worker that is out of the group may follow, and so
+replace, a newer one of the same key: for so long both are there to be told apart, and the owner writes the newer one again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +70,16 @@ def all_topics(kafka: Kafka) -> tuple[TopicPlan, ...]:
         topics.performance: {},
         topics.model_timeline: _COMPACT,
         topics.features_rejected: {},
-        changelog(kafka.inference_group, WINDOWS_TABLE): _COMPACT | {"max.message.bytes": str(MAX_RECORD_BYTES)},
+        changelog(kafka.inference_group, WINDOWS_TABLE): _COMPACT
+        | {"max.message.bytes": str(MAX_RECORD_BYTES), "min.compaction.lag.ms": str(WINDOWS_KEPT_S * 1000)},
         changelog(kafka.monitor_group, PANES_TABLE): _COMPACT | {"max.message.bytes": str(MAX_RECORD_BYTES)},
     }
     return tuple(TopicPlan(name, kafka.partitions, config) for name, config in configs.items())
 
 
 def existing_topics(kafka: Kafka, *, timeout_s: float = 10.0) -> dict[str, int]:
-    """Return name → partitions of what the cluster has; raises `BrokerError` when it does not answer in time."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    try:
-        found = AdminClient(_quiet(kafka)).list_topics(timeout=timeout_s).topics
-    except KafkaException as e:
-        reason = e.args[0].str()
-        raise BrokerError(f"no answer from Kafka at {kafka.bootstrap_servers} within {timeout_s:g} s ({reason})") from e
-    return {name: len(topic.partitions) for name, topic in found.items()}
+    """Return name → partitions of what the cluster has. Raises what `streams.access.cluster` raises."""
+    return {name: len(topic.partitions) for name, topic in cluster(kafka, timeout_s=timeout_s).topics.items()}
 
 
 def check_topics(kafka: Kafka, *, timeout_s: float = 10.0) -> None:
@@ -111,7 +109,7 @@ def create_topics(kafka: Kafka, *, timeout_s: float = 30.0) -> dict[str, Literal
     if not missing:
         return done
     wanted = [NewTopic(p.name, p.partitions, kafka.replication_factor, config=dict(p.config)) for p in missing]
-    client = AdminClient(_quiet(kafka))  # kept until the answers are in: they die with it
+    client = AdminClient(quiet_config(kafka))  # kept until the answers are in: they die with it
     answers = client.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s)
     for name, answer in answers.items():
         try:
@@ -130,8 +128,3 @@ def _refuse_mismatch(kafka: Kafka, plans: Sequence[TopicPlan], existing: Mapping
             f"kafka.partitions is {kafka.partitions}, but {', '.join(wrong)}: topics are joined by partition, so all need "
             "the same number; set kafka.partitions to it, or delete and create the topic anew"
         )
-
-
-def _quiet(kafka: Kafka) -> Config:
-    # What fails is raised with its reason; librdkafka's own lines on standard error would only repeat it.
-    return {**kafka_client_config(kafka), "log_level": 2}

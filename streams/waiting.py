@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 NEVER = -1
 """Stream time before any row."""
 _KEPT = 16
+_KEPT_JOINED = 64
+"""More than a worker writes, so that those written and never committed do not push out the one that was."""
 
 
 class Waiting(NamedTuple):
@@ -119,6 +121,19 @@ class StreamTime:
         self._end.pop(partition, None)
         self._written.pop(partition, None)
         self._dirty.discard(partition)
+
+
+def joined_times(held: bytes, came: bytes) -> bytes:
+    """Two table values of a partition's stream time as one: what each says it was at an offset is true.
+
+    The greater of the two would not do. A worker starts again at the committed offset, so the one that holds the time there
+    may be either. The second alone where one cannot be read.
+    """
+    try:
+        known = dict(_unpack(held)) | dict(_unpack(came))
+    except StateLayoutError:
+        return came
+    return _pack(sorted(known.items())[-_KEPT_JOINED:])
 
 
 def _pack(pairs: Iterable[tuple[int, int]]) -> bytes:

@@ -2,13 +2,15 @@
 
 What it promises is what Kafka promises with acks=all and an idempotent producer, nothing more: a partition's records of
 one producer arrive in order; those under way when a process is killed arrive in part; a commit counts only from a member of
-the group's present generation; compaction keeps a key's last value.
+the group's present generation; compaction keeps a key's last value, and all of the last `KEPT_S`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
@@ -19,15 +21,21 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping, Sequence
 
+    Headers = Sequence[tuple[str, bytes]]
+
 SESSION_S = 0.6
 """A member that has not been heard of for so long is out."""
+KEPT_S = 5.0
+"""Records of a changelog that came so long ago are there only if no record of their key is as old, and came later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored(Record):
-    """A record in a log, and at which event of the world it came."""
+    """A record in a log; at which event of the world and when it came, and from whom."""
 
     at: int = 0
+    at_s: float = 0.0
+    by: str = ""
 
 
 @dataclass(slots=True)
@@ -77,21 +85,20 @@ class Broker:
         return self.logs.setdefault((topic, partition), [])
 
     def append(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = (), by: str = ""
     ) -> int:
         """Write a record; returns its offset."""
         log = self.log(topic, partition)
         self.events += 1
-        log.append(Stored(len(log), 10**9, key, value, tuple(headers), at=self.events))
+        log.append(Stored(len(log), 10**9, key, value, tuple(headers), self.events, self.clock(), by))
         return len(log) - 1
 
-    def table(self, topic: str, partition: int, *, start: int) -> dict[bytes, tuple[int, bytes]]:
-        """What a reader of a compacted topic finds from an offset on: (offset, value) by key, older values gone."""
-        out: dict[bytes, tuple[int, bytes]] = {}
-        for r in self.log(topic, partition)[start:]:
-            if r.key is not None and r.value is not None:
-                out[r.key] = (r.offset, r.value)
-        return out
+    def compacted(self, topic: str, partition: int, *, start: int) -> list[Stored]:
+        """What a reader of a compacted topic finds from an offset on."""
+        log = self.log(topic, partition)
+        cleaned = bisect_left(log, self.clock() - KEPT_S, key=attrgetter("at_s"))
+        last = {r.key: r.offset for r in log[:cleaned]}
+        return [r for r in log[start:] if r.offset >= cleaned or last[r.key] == r.offset]
 
     def tick(self) -> None:
         """Members not heard of leave; a rebalance for which all that remain have joined is complete."""
@@ -168,8 +175,9 @@ class Message:
 class Producer:
     """confluent-kafka's producer as `streams.outbox` uses it: requests by partition, in order; reports when polled."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
+        self._name = name
         self.on_produce: Callable[[str], object] = lambda _: None
         self._queues: dict[tuple[str, int], deque[tuple[Any, Any, Any, Any]]] = {}
         self._reports: deque[tuple[Any, Any, Any]] = deque()
@@ -218,5 +226,5 @@ class Producer:
             if refused:
                 self._reports.append((report, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Message(*at, -1)))
                 break
-            self._reports.append((report, None, Message(*at, self._broker.append(*at, key, value, headers))))
+            self._reports.append((report, None, Message(*at, self._broker.append(*at, key, value, headers, self._name))))
         return True

@@ -61,16 +61,6 @@ def install(stack: ExitStack) -> None:
         stack.enter_context(mock.patch.object(module, name, fake))
 
 
-class Outbox(outbox.Outbox):
-    """The real one; that a checkpoint has begun is noted."""
-
-    worker: Worker
-
-    def turn(self) -> outbox.Epoch:
-        self.worker.asked = 0
-        return super().turn()
-
-
 class _Thread:
     """The part of Faust's consumer thread that seeks."""
 
@@ -144,12 +134,9 @@ class Consumer(ChunkConsumer):
         mine = {tp.partition: o for tp, o in offsets.items() if tp.partition in self.share}
         if not mine:
             return False
-        self.worker.in_gap = False
         self.worker.reached("commit asked")
         await asyncio.sleep(0.001)
         done = self.worker.broker.commit(self.worker.name, self.app.consumer_generation_id, mine)
-        self.worker.asked += 1
-        self.worker.in_gap = done and self.worker.asked == 1
         self.worker.reached("commit answered")
         await asyncio.sleep(0.001)
         return done

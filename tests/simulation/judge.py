@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from streams.group import RULES
 from streams.pipeline import STREAM_TIME, Pipeline
 from streams.predictions import vector_hashes
 from streams.records import PartitionRecords
 from streams.rejections import fit
+from streams.state import APPLIED
+from streams.topics import WINDOWS_TABLE
+from streams.waiting import StreamTime
 from tests.laws.oracle import Oracle, Row
+from tests.simulation.broker import Commit, Stored
 from tests.simulation.consumer import CHANGELOG, TOPICS
 from tests.simulation.rows import PARTITIONS
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.broker import Broker
     from tests.simulation.world import World
 
+_TIME = STREAM_TIME.encode()
 TOGETHER = 8
 """Records the uninterrupted run takes at a time: how closely it knows at which offset a row is settled."""
 
@@ -36,6 +43,8 @@ class Truth:
     """(partition, offset from which on it must be out, the row's id without its version)"""
     rejected: set[tuple[Any, ...]] = field(default_factory=set)
     state: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
+    applied: list[tuple[int, int, bytes, int]] = field(default_factory=list)
+    """(partition, offset from which on it must be so, symbol, position of its last row applied), ascending"""
 
 
 def truth(broker: Broker, handle: ModelHandle) -> Truth:
@@ -54,8 +63,16 @@ def truth(broker: Broker, handle: ModelHandle) -> Truth:
                 out.due.append((p, some[-1].offset + 1, row_of(pid)))
             for r in map(fit, found.rejected):
                 out.rejected.add((r.partition, r.offset, r.key, r.value, r.reason, r.detail))
-    out.state = {(p, key): value for p, key, value in pipeline.take_dirty()}
+            for _, key, value in pipeline.take_dirty():
+                out.state[p, key] = value
+                if key != STREAM_TIME.encode():
+                    out.applied.append((p, some[-1].offset + 1, key, applied(value)))
     return out
+
+
+def applied(value: bytes) -> int:
+    """The position a table value says it is at."""
+    return int.from_bytes(value[APPLIED], "little", signed=True)
 
 
 def row_of(prediction_id: str) -> str:
@@ -89,6 +106,7 @@ def faults(world: World) -> list[str]:
     found += [f"lost: {row}" for row in sorted({row_of(pid) for pid in one.bodies} - set(first))]
     found += _oracle(world, one)
     found += _commits(broker, one, first)
+    found += _changelog(broker, one)
     if not world.plan.layouts:
         found += _rejected(broker, one)
         found += _state(world, one)
@@ -138,6 +156,37 @@ def _commits(broker: Broker, truth: Truth, first: dict[str, int]) -> list[str]:
     return out
 
 
+def _changelog(broker: Broker, truth: Truth) -> list[str]:
+    """When offsets were committed, the last record of each key knew all rows before them, whatever others wrote in between."""
+    out = []
+    for p in range(PARTITIONS):
+        told: list[Stored | Commit] = sorted(
+            [*broker.log(CHANGELOG, p), *(c for c in broker.commits if c.partition == p)], key=attrgetter("at")
+        )
+        due = [d for d in truth.applied if d[0] == p]
+        last: dict[bytes, int] = {}
+        last_of: dict[str, dict[bytes, int]] = {}  # as it was when a worker had written, and had not asked for anything since
+        must: dict[bytes, int] = {}
+        reached = 0
+        for e in told:
+            if isinstance(e, Stored):
+                assert e.key is not None
+                assert e.value is not None
+                last[e.key] = applied(e.value)
+                last_of[e.by] = dict(last)
+                continue
+            held, reached, more = last_of.pop(e.by, None), max(reached, e.offset), e.offset > reached
+            if held is None or not more:
+                continue
+            while due and due[0][1] <= e.offset:
+                _, _, key, position = due.pop(0)
+                must[key] = position
+            stale = sorted(key for key, position in must.items() if held.get(key, -1) < position)
+            if stale:
+                out.append(f"stale in the changelog of partition {p} when {e.by} committed {e.offset}: {stale}")
+    return out
+
+
 def _rejected(broker: Broker, truth: Truth) -> list[str]:
     seen = set()
     for p in range(PARTITIONS):
@@ -153,14 +202,33 @@ def _state(world: World, truth: Truth) -> list[str]:
     out = []
     owner = {p: w for w in world.workers.values() for p in world.broker.group.shares.get(w.name, [])}
     for p in range(PARTITIONS):
-        rebuilt = {key: value for key, (_, value) in world.broker.table(CHANGELOG, p, start=0).items()}
+        rebuilt = rebuild(world.broker, p)
         held = owner[p].folder.state(p)
+        right = {key: value for (q, key), value in truth.state.items() if q == p}
+        committed = world.broker.committed.get(p, 0)
+        if len({_time(entries.pop(_TIME, b"\x01"), committed) for entries in (rebuilt, held, right)}) > 1:
+            out.append(f"stream time in partition {p} is not that of an uninterrupted run")
         if rebuilt != held:
             differ = sorted(k for k in {*rebuilt, *held} if rebuilt.get(k) != held.get(k))
             out.append(f"state of {owner[p].name} differs from the changelog in partition {p}: {differ}")
-        right = {key: value for (q, key), value in truth.state.items() if q == p and key != STREAM_TIME.encode()}
-        rebuilt.pop(STREAM_TIME.encode(), None)
         if rebuilt != right:
             differ = sorted(k for k in {*rebuilt, *right} if rebuilt.get(k) != right.get(k))
             out.append(f"state in partition {p} is not that of an uninterrupted run: {differ}")
+    return out
+
+
+def _time(value: bytes, offset: int) -> int:
+    """The stream time a worker that begins at an offset goes on from."""
+    times = StreamTime()
+    times.start(0, offset, value)
+    return times._now[0]
+
+
+def rebuild(broker: Broker, partition: int) -> dict[bytes, bytes]:
+    """What a worker finds on an empty disk."""
+    out: dict[bytes, bytes] = {}
+    for r in broker.compacted(CHANGELOG, partition, start=0):
+        assert r.key is not None
+        assert r.value is not None
+        out[r.key] = RULES[WINDOWS_TABLE](r.key, out[r.key], r.value) if r.key in out else r.value
     return out

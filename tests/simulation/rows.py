@@ -104,7 +104,7 @@ def stream(rng: random.Random, rows: int) -> Iterator[Sent]:
         chance = rng.random()
         if chance < 0.03:
             yield _broken(rng, row)
-        elif row.feature_set != CLOCK and (chance < 0.12 or framed):
+        elif chance < 0.12 or framed:
             framed.append(row)
             if len(framed) > rng.randint(0, 12):
                 yield from _frames(framed)

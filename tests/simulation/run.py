@@ -21,7 +21,7 @@ import structlog
 from tests.simulation.judge import faults
 from tests.simulation.world import Plan, World
 
-FAULTS = ("kills", "kills_at_a_stage", "pauses", "pauses_at_a_stage", "wipes", "joins", "refusals", "swaps")
+FAULTS = ("kills", "kills_at_a_stage", "pauses", "pauses_at_a_stage", "pauses_in_the_gap", "wipes", "joins", "refusals", "swaps")
 
 
 def smallest(plan: Plan, *, tries: int = 150) -> Plan:
@@ -54,7 +54,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0-99", help="FIRST-LAST")
     parser.add_argument("--rows", type=int, default=Plan(0).rows, help="rows a world")
-    parser.add_argument("--gap", action="store_true", help="pause also between the fence and the changelog's arrival")
+    gap = Plan(0).pauses_in_the_gap
+    parser.add_argument("--gap", type=int, nargs="?", default=gap, const=4, help="pauses between fence and changelog a world")
     parser.add_argument("--layouts", action="store_true", help="new versions read other features, deeper")
     asked = parser.parse_args()
     first, last = map(int, asked.seeds.split("-"))
@@ -64,7 +65,7 @@ def main() -> int:
     did: Counter[str] = Counter()
     failed: list[Plan] = []
     for seed in range(first, last + 1):
-        plan = Plan(seed, rows=asked.rows, gap=asked.gap, layouts=asked.layouts)
+        plan = Plan(seed, rows=asked.rows, pauses_in_the_gap=asked.gap, layouts=asked.layouts)
         world = World(plan).run()
         totals += Counter(worlds=1, events=world.steps, rows=world.rows, lives=world.lives, repeated=world.repeated)
         did += world.did

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from faust.types import TP
 
 OFFSET_KEY = b"__faust\0offset__"
 
@@ -39,9 +42,14 @@ class File:
         self.folder.on_write()
         self.entries.update(batch.puts)
 
+    def put(self, key: bytes, value: bytes) -> None:
+        """One entry."""
+        self.folder.on_write()
+        self.entries[key] = value
+
 
 class Folder:
-    """What stays on disk when a process ends; a table's `data` to `streams.table.PackedTable`.
+    """What stays on disk when a process ends.
 
     `on_write` is called before each batch, and may kill the process there.
     """
@@ -69,3 +77,33 @@ class Folder:
     def wipe(self) -> None:
         """The disk is lost."""
         self.files.clear()
+
+
+class Store:
+    """A process's view of a folder: a table's `data` to `streams.table`, written after `faust.stores.rocksdb.Store`."""
+
+    offset_key = OFFSET_KEY
+
+    def __init__(self, folder: Folder) -> None:
+        self._db_for_partition = folder._db_for_partition
+        self.apply_changelog_batch: Callable[[Sequence[Any]], None] = self._apply
+        self.set_persisted_offset: Callable[[TP, int], None] = self._persist
+
+    def _open_for_partition(self, partition: int) -> File:
+        raise NotImplementedError
+
+    def _apply(self, events: Sequence[Any]) -> None:
+        """Values first, then the offset up to which they hold."""
+        batches: defaultdict[int, Batch] = defaultdict(lambda: Batch(raw_mode=True))
+        ends: dict[TP, int] = {}
+        for event in events:
+            m = event.message
+            batches[m.partition].put(m.key, m.value)
+            ends[m.tp] = m.offset
+        for partition, batch in batches.items():
+            self._db_for_partition(partition).write(batch)
+        for tp, end in ends.items():
+            self.set_persisted_offset(tp, end)
+
+    def _persist(self, tp: TP, offset: int) -> None:
+        self._db_for_partition(tp.partition).put(OFFSET_KEY, str(offset).encode())

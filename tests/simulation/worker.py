@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from faust.types import TP
+
 from streams import inference, table
 from streams.checkpoint import Checkpoint
-from streams.group import Group
+from streams.group import RULES, Group
+from streams.outbox import Outbox
 from streams.pipeline import Pipeline
+from streams.topics import WINDOWS_TABLE
 from tests.simulation.broker import Producer
-from tests.simulation.consumer import CHANGELOG, TOPICS, Consumer, Everywhere, Left, Outbox
+from tests.simulation.consumer import CHANGELOG, TOPICS, Consumer, Everywhere, Left
 from tests.simulation.loop import Loop
 from tests.simulation.rows import PARTITIONS
-from tests.simulation.store import Batch, Folder
+from tests.simulation.store import Folder, Store
 
 if TYPE_CHECKING:
     import random
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
     from tests.simulation.broker import Broker
 
 COMMIT_EVERY_S, IDLE_WAIT_S = 0.08, 0.1
-SHORT_PAUSE_S = 0.1
 STAGES = ("output produced", "commit asked", "commit answered", "changelog produced", "table batch", "table batch")
 
 
@@ -58,14 +61,25 @@ class Registry:
         return self.versions[-1]
 
 
+@dataclass(slots=True)
+class Read:
+    """A changelog record as Faust hands it on."""
+
+    tp: TP
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+    @property
+    def partition(self) -> int:
+        return self.tp.partition
+
+
 class Worker:
     """One life of a process, on a folder that outlives it."""
 
-    def __init__(
-        self, name: str, folder: Folder, broker: Broker, rng: random.Random, registry: Registry, *, pauses_in_the_gap: bool
-    ) -> None:
+    def __init__(self, name: str, folder: Folder, broker: Broker, rng: random.Random, registry: Registry) -> None:
         self.name = name
-        self.pauses_in_the_gap = pauses_in_the_gap
         self.folder = folder
         self.broker = broker
         self.rng = rng
@@ -73,11 +87,9 @@ class Worker:
         self.over: str | None = None
         self.paused_until = -1.0
         self.loop = Loop(broker.clock)
-        self.producer = Producer(broker)
+        self.producer = Producer(broker, name)
         self.armed: Armed | None = None
         self.slept: list[str] = []
-        self.asked = 0
-        self.in_gap = False
         self.loop.start(self._life())
 
     def step(self) -> bool:
@@ -99,8 +111,6 @@ class Worker:
 
     def reached(self, stage: str) -> None:
         """The process is at a place where a fault may have been armed for it."""
-        if stage == "table batch":
-            self.in_gap = False
         armed = self.armed
         if armed is None or armed.stage != stage:
             return
@@ -115,10 +125,7 @@ class Worker:
             raise Left
 
     def sleep(self, pause_s: float, why: str) -> None:
-        """Stopped for a while, with everything the process has under way; see `Plan.gap`."""
-        if self.in_gap and not self.pauses_in_the_gap:
-            pause_s = min(pause_s, SHORT_PAUSE_S)
-            why = f"{why}, for a moment"
+        """Stopped for a while, with everything the process has under way."""
         self.paused_until = self.loop.time() + pause_s
         self.slept.append(why)
 
@@ -130,10 +137,11 @@ class Worker:
             [self.registry.champion], partitions=PARTITIONS, max_future_us=10**15, slack_rows=self.rng.choice([2, 5, 30])
         )
         out = Outbox({})
-        out.worker = self
         self.handler = handler = inference.InferenceHandler(pipeline, out, TOPICS, idle_wait_s=IDLE_WAIT_S)
         self.consumer = consumer = Consumer(self)
-        stub: Any = SimpleNamespace(data=self.folder, changelog_topic=SimpleNamespace(get_topic_name=lambda: CHANGELOG))
+        self.store = Store(self.folder)
+        table.guard(self.store, RULES[WINDOWS_TABLE])
+        stub: Any = SimpleNamespace(data=self.store, changelog_topic=SimpleNamespace(get_topic_name=lambda: CHANGELOG))
         packed = table.PackedTable(stub)
         handler.use_table(packed)
         self.checkpoint = consumer.checkpoint = self._checkpoint(consumer, out, handler, packed)
@@ -187,6 +195,7 @@ class Worker:
             await asyncio.sleep(0.01)
         await consumer.force_commit()
         await asyncio.sleep(0)
+        await self.checkpoint.quiet()
         self.checkpoint.forget()
         handler.revoked(consumer.share)
         await asyncio.sleep(0)
@@ -195,18 +204,16 @@ class Worker:
         self.broker.join(self.name)
 
     async def _recover(self, share: list[int]) -> None:
-        """Read the changelog from where the folder's files end."""
+        """Read the changelog from where the folder's files end to where it ended when recovery began."""
         for p in share:
-            end = len(self.broker.log(CHANGELOG, p))
-            for key, (offset, value) in self.broker.table(CHANGELOG, p, start=self.folder.offset(p) + 1).items():
-                assert offset < end
-                batch = Batch(raw_mode=True)
-                batch.put(key, value)
-                self.folder._db_for_partition(p).write(batch)
-            if end:
-                done = Batch(raw_mode=True)
-                done.put(self.folder.offset_key, str(end - 1).encode())
-                self.folder._db_for_partition(p).write(done)
+            found = self.broker.compacted(CHANGELOG, p, start=self.folder.offset(p) + 1)
+            most = self.rng.choice([5, 40, 1000])
+            for at in range(0, len(found), most):
+                events = [
+                    SimpleNamespace(message=Read(TP(CHANGELOG, p), r.offset, r.key, r.value)) for r in found[at : at + most]
+                ]
+                self.store.apply_changelog_batch(events)
+                await asyncio.sleep(0)
             await asyncio.sleep(self.rng.choice([0, 0.01, 0.1]))
 
     async def _fetch(self) -> None:

@@ -44,9 +44,9 @@ class Plan:
     swaps: int = 1
     layouts: bool = False
     """Whether a new version also reads other features, deeper."""
-    gap: bool = False
-    """Whether a pause may also fall between a checkpoint's question whether it is still a member and the arrival of its
-    changelog. Kafka refuses nothing then: see docs/reliability.md."""
+    pauses_in_the_gap: int = 1
+    """Of those that outlast the session, between a checkpoint's question whether it is still a member and the arrival of its
+    changelog. Kafka refuses nothing then: what it writes follows what the new owners wrote."""
 
 
 @dataclass
@@ -111,6 +111,7 @@ class World:
             "arm_kill": plan.kills_at_a_stage,
             "pause": plan.pauses,
             "arm_pause": plan.pauses_at_a_stage,
+            "arm_gap": plan.pauses_in_the_gap,
             "wipe": plan.wipes,
             "add": plan.joins,
             "refuse": plan.refusals,
@@ -159,9 +160,7 @@ class World:
 
     def _start(self, slot: int) -> None:
         self.lives += 1
-        self.workers[slot] = Worker(
-            f"w{slot}#{self.lives}", self.folders[slot], self.broker, self.rng, self.registry, pauses_in_the_gap=self.plan.gap
-        )
+        self.workers[slot] = Worker(f"w{slot}#{self.lives}", self.folders[slot], self.broker, self.rng, self.registry)
 
     def _any(self) -> Worker:
         return self.workers[self.rng.choice(list(self.workers))]
@@ -174,6 +173,9 @@ class World:
 
     def _arm_pause(self) -> None:
         self._any().armed = Armed(self.rng.choice(STAGES), self.rng.randint(0, 4), self.rng.choice(PAUSES_S))
+
+    def _arm_gap(self) -> None:
+        self._any().armed = Armed("changelog produced", self.rng.randint(0, 4), self.rng.choice(PAUSES_S[1:]))
 
     def _pause(self) -> None:
         self._any().sleep(self.rng.choice(PAUSES_S), "paused")

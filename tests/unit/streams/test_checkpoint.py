@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DIRTY: list[TableRecord] = [(0, b"A", b"1"), (1, b"B", b"2")]
-WHOLE = ["dirty", "turn", "outputs", "commit 0", "changelog", "changelog confirmed", "table", "commit 10"]
+WHOLE = ["dirty", "turn", "outputs", "commit 0", "changelog", "changelog confirmed", "commit 10", "table"]
 
 
 class World:
@@ -29,6 +29,10 @@ class World:
         self.fail = fail
         self.dirty = list(dirty)
         self.member = True
+        self.answers: list[bool] = []
+        self.others: list[set[int]] = []
+        self.sent: list[list[TableRecord]] = []
+        self.end = 7
         self.gate: asyncio.Event | None = None
         self.failures: list[BaseException] = []
         self.now = 0.0
@@ -59,27 +63,44 @@ class World:
         assert topic == "log"
         assert records
         self._stage("changelog")
-        return Epoch("changelog confirmed")
+        self.sent.append(list(records))
+        return Epoch("changelog confirmed", offset=7 + len(self.sent), others=self.others.pop(0) if self.others else set())
 
     async def confirmed(self, epoch: Epoch) -> None:
         if self.gate is not None:
             await self.gate.wait()
         self._stage(epoch.name)
 
+    def offset(self, partition: int) -> int | None:
+        return {0: self.end, 1: None}[partition]
+
+    def items(self, partition: int) -> list[tuple[bytes, bytes]]:
+        return [(b"A", b"before"), (b"C", b"3")] if partition == 0 else []
+
     def write(self, records: Sequence[TableRecord], offsets: Mapping[tuple[str, int], int]) -> None:
-        assert (list(records), offsets) == (DIRTY, {("log", 0): 7})
+        assert list(records) == DIRTY
+        assert offsets == {("log", 0): 7 + len(self.sent)}
         self._stage("table")
+        self.end = offsets["log", 0]
 
     async def _commit_offsets(self, offsets: Mapping[Any, int]) -> bool:
         await asyncio.sleep(0)
         self._stage("commit " + " ".join(str(o) for o in offsets.values()))
-        return self.member
+        return self.answers.pop(0) if self.answers else self.member
 
 
 class Epoch:
-    def __init__(self, name: str) -> None:
+    """`others`: partitions in which others wrote since."""
+
+    def __init__(self, name: str, *, offset: int = 0, others: set[int] | None = None) -> None:
         self.name = name
-        self.offsets = {("log", 0): 7}
+        self.offsets = {("log", 0): offset}
+        self._others = others or set()
+
+    def alone(self, topic: str, partition: int, *, after: int | None) -> bool:
+        assert topic == "log"
+        assert after == {0: self.offsets["log", 0] - 1, 1: None}[partition]
+        return partition not in self._others
 
 
 def chunk(world: World, first: int, end: int, *, partition: str = "p", done: bool = True) -> None:
@@ -120,7 +141,9 @@ async def test_what_is_committed_is_not_committed_again() -> None:
         "commit 12",
     ]  # the first asks whether we are a member
     checkpoint.forget()
-    assert await checkpoint.run()
+    assert not await checkpoint.run()  # what was read before the revocation counts for nothing
+    chunk(world, 10, 12)
+    assert await checkpoint.run()  # the same offset as before it
 
 
 async def test_rows_that_changed_no_state_need_no_changelog() -> None:
@@ -147,6 +170,75 @@ async def test_a_worker_whose_partitions_went_to_others_writes_no_state() -> Non
     assert not await world.checkpoint().run()
     assert world.did == ["dirty", "turn", "outputs", "commit 0"]
     assert world.failures == []
+
+
+async def test_state_that_was_refused_is_never_committed_past() -> None:
+    """Its dirty windows were taken and are in no file: a later commit would leave a hole in the state of whoever comes next."""
+    world = World()
+    world.member = False
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    assert not await checkpoint.run()
+    world.member = True  # it has joined again, or the broker took it for nobody in particular
+    chunk(world, 10, 20)
+    world.did.clear()
+    assert not await checkpoint.run()
+    assert world.did == []
+    checkpoint.forget()
+    world.dirty = list(DIRTY)
+    chunk(world, 0, 10)
+    assert await checkpoint.run()
+    assert world.did == WHOLE
+
+
+async def test_a_worker_that_was_out_when_its_changelog_arrived_keeps_it_out_of_its_table() -> None:
+    """Paused between the answer and the arrival: its records may follow newer ones, which its table must not claim to hold."""
+    world = World()
+    world.answers = [True, False]
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    assert not await checkpoint.run()
+    assert world.did == WHOLE[:-1]
+    chunk(world, 10, 20)
+    assert not await checkpoint.run()  # nor is anything committed past it
+    assert world.did == WHOLE[:-1]
+
+
+async def test_where_others_wrote_the_owner_sends_all_entries_of_the_partition_again() -> None:
+    world = World()
+    world.others = [{0}, {0}, set()]
+    chunk(world, 0, 10)
+    assert await world.checkpoint().run()
+    once = ["commit 0", "changelog", "changelog confirmed"]
+    assert world.did == ["dirty", "turn", "outputs", *once, *once, *once, "commit 10", "table"]
+    assert world.sent == [DIRTY, [(0, b"A", b"1"), (0, b"C", b"3")], [(0, b"A", b"1"), (0, b"C", b"3")]]
+
+
+async def test_where_others_wrote_because_the_partition_is_theirs_now_nothing_more_is_sent() -> None:
+    world = World()
+    world.others = [{0}]
+    world.answers = [True, False]
+    chunk(world, 0, 10)
+    assert not await world.checkpoint().run()
+    assert world.did == [*WHOLE[:6], "commit 0"]
+
+
+async def test_a_revocation_waits_for_the_checkpoint_under_way() -> None:
+    world = World()
+    world.gate = asyncio.Event()
+    chunk(world, 0, 10)
+    checkpoint = world.checkpoint()
+    running = asyncio.create_task(checkpoint.run())
+    await asyncio.sleep(0)
+    quiet = asyncio.create_task(checkpoint.quiet())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not quiet.done()
+    world.gate.set()
+    await quiet
+    assert world.did == WHOLE
+    assert await running
+    await checkpoint.quiet()  # with none under way, at once
 
 
 async def test_offsets_state_and_outputs_all_end_at_the_same_chunk() -> None:
@@ -191,7 +283,7 @@ async def test_checkpoints_run_one_at_a_time_however_many_ask() -> None:
     world.dirty = list(DIRTY)
     world.gate.set()
     assert sorted(await asyncio.gather(*askers)) == [False, False, True, True]
-    second = [*WHOLE[:3], "commit 10", *WHOLE[4:7], "commit 20"]
+    second = [*WHOLE[:3], "commit 10", *WHOLE[4:6], "commit 20", "table"]
     assert world.did == WHOLE + second  # never interleaved: the second begins where the first has ended
 
 

@@ -94,8 +94,10 @@ CALLED: list[tuple[Any, str, list[str]]] = [
     (aiokafka.AIOKafkaConsumer, "seek_to_beginning", ["self", "partitions"]),
     (CoordinatorGroupRebalance, "_send_sync_group_request", ["self", "request"]),
     (rocksdb.Store, "_db_for_partition", ["self", "partition"]),
+    (rocksdb.Store, "apply_changelog_batch", ["self", "batch", "to_key", "to_value"]),
+    (rocksdb.Store, "set_persisted_offset", ["self", "tp", "offset"]),
     (rocksdict.Rdict, "write", ["self", "write_batch", "write_opt"]),
-    (Worker, "_schedule_shutdown", ["self", "signal"]),
+    (Worker, "install_signal_handlers", ["self"]),
 ]
 
 
@@ -147,6 +149,13 @@ def test_aiokafka_seeks_only_where_something_is_committed() -> None:
         aiokafka.AIOKafkaConsumer.seek_to_committed
     )
     assert "if partitions and tp not in partitions:" in inspect.getsource(Fetcher.fetched_records)
+
+
+def test_recovery_writes_the_value_of_each_message_then_the_offset() -> None:
+    """`table.guard` puts the value to hold into the message, and holds the offset back."""
+    source = inspect.getsource(rocksdb.Store.apply_changelog_batch)
+    assert "put(msg.key, msg.value)" in source
+    assert source.rstrip().endswith("self.set_persisted_offset(tp, offset)")
 
 
 def test_streams_run_compiled() -> None:

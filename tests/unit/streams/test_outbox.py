@@ -130,6 +130,31 @@ async def test_changelog_records_have_an_epoch_of_their_own_that_knows_offsets(b
     assert epoch.offsets == {("log", 0): 104, ("log", 2): 103}
 
 
+async def test_an_epoch_knows_whether_others_wrote_between_its_records_or_just_before_them(box: Outbox) -> None:
+    epoch = box.send_changelog("log", [(0, b"A", b"a"), (0, b"B", b"b")])
+    producer(box).deliver()
+    assert epoch.alone("log", 0, after=None)
+    assert epoch.alone("log", 0, after=100)
+    assert not epoch.alone("log", 0, after=99)
+    epoch = box.send_changelog("log", [(0, b"A", b"a"), (0, b"B", b"b")])
+    producer(box).deliver(1)
+    producer(box).offset += 1
+    producer(box).deliver()
+    assert not epoch.alone("log", 0, after=None)
+
+
+async def test_a_record_whose_offset_is_not_told_leaves_room_for_others(box: Outbox) -> None:
+    epoch = box.send_changelog("log", [(0, b"A", b"a"), (0, b"B", b"b")])
+    producer(box).deliver(1)
+    epoch.delivered_at(None, Message("log", 0, -1001))
+    assert (epoch.confirmed, epoch.offsets) == (2, {("log", 0): 101})
+    assert not epoch.alone("log", 0, after=None)
+    only = box.send_changelog("log", [(0, b"A", b"a")])
+    only.delivered_at(None, Message("log", 0, -1001))
+    assert only.offsets == {}
+    assert not only.alone("log", 0, after=None)
+
+
 async def test_one_failure_fails_everything_after_it(box: Outbox) -> None:
     box.send_many("predictions", [(0, b"A", b"1"), (0, b"B", b"2")])
     epoch = box.turn()

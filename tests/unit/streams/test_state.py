@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streams.errors import StateLayoutError
-from streams.state import LAYOUT, SetState, SymbolState, pack, unpack
+from streams.state import LAYOUT, SetState, SymbolState, newer, pack, unpack
+from streams.waiting import Waiting
 from streams.wire import INDEX_BITS, position_of, true_offset
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -119,3 +120,29 @@ def test_any_bytes_are_refused_or_read(data: bytes) -> None:
         unpack(bytes([LAYOUT]) + data)
     except StateLayoutError:
         return
+
+
+def value(applied: int, *, waiting: int = 0) -> bytes:
+    return pack(SymbolState(applied, {}, tuple(Waiting("m", n, 0, n, n) for n in range(waiting))))
+
+
+def test_the_newer_of_two_values_has_more_rows_applied_or_as_many_and_fewer_waiting() -> None:
+    oldest_first = [value(-1), value(position_of(3), waiting=2), value(position_of(3)), value(position_of(3) + 1, waiting=5)]
+    for n, old in enumerate(oldest_first):
+        for new in oldest_first[n + 1 :]:
+            assert newer(old, new) == newer(new, old) == new
+    as_new = pack(replace(SAMPLE, applied_offset=5, waiting=()))
+    assert newer(value(5), as_new) == as_new
+    assert newer(as_new, value(5)) == value(5)
+
+
+def test_a_value_of_the_first_layout_is_told_by_the_position_of_its_offset() -> None:
+    first = bytes([1, 0]) + (3).to_bytes(8, "little", signed=True)
+    assert newer(value(position_of(2)), first) == newer(first, value(position_of(2))) == first
+    assert newer(value(position_of(4)), first) == value(position_of(4))
+
+
+@pytest.mark.parametrize("unread", [b"", b"\x02", b"\x63" + bytes(40)])
+def test_of_a_value_that_cannot_be_read_the_later_stands(unread: bytes) -> None:
+    assert newer(value(9), unread) == unread
+    assert newer(unread, value(-1)) == value(-1)

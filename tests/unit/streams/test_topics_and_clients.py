@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from config.sections import Kafka, Security, Topics
+from config.sections import Kafka, Topics
+from config.security import Security
 from streams.clients import MAX_RECORD_BYTES, kafka_client_config, producer_config
 from streams.topics import all_topics, create_topics
+from tests.kafka.certificates import Authority
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -31,8 +34,9 @@ def test_changelogs_are_named_as_faust_names_them_and_compacted() -> None:
     plans = {p.name: p.config for p in all_topics(_kafka(inference_group="a", monitor_group="b"))}
     for name in ("trading.alerts", "trading.model-timeline"):
         assert plans[name] == {"cleanup.policy": "compact"}
-    for name in ("a-windows-changelog", "b-panes-changelog"):  # a wide symbol's windows are larger than Kafka's default allows
-        assert plans[name] == {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)}
+    large = {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)}  # a wide symbol's windows need it
+    assert plans["b-panes-changelog"] == large
+    assert plans["a-windows-changelog"] == large | {"min.compaction.lag.ms": "3600000"}  # until a late record is repaired
     assert "cleanup.policy" not in plans["trading.features"]
 
 
@@ -43,24 +47,26 @@ def test_plain_kafka_needs_no_credentials() -> None:
     assert not [name for name in config if name.startswith(("sasl.", "ssl."))]
 
 
-def test_login_and_certificates_reach_librdkafka_under_its_names() -> None:
+def test_login_and_certificates_reach_librdkafka_under_its_names(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    own = authority.issue("own", password="k3y")  # noqa: S106 - of a file that lives as long as the test
     security = Security.model_validate(
         {
             "protocol": "SASL_SSL",
             "mechanism": "SCRAM-SHA-512",
             "username": "trader",
             "password": "s3cret",
-            "ca_file": "/etc/ca.pem",
-            "certificate_file": "/etc/own.pem",
-            "key_file": "/etc/own.key",
+            "ca_file": authority.file,
+            "certificate_file": own.certificate,
+            "key_file": own.key,
             "key_password": "k3y",
         }
     )
     config = kafka_client_config(_kafka(security=security))
     assert config["sasl.mechanism"] == "SCRAM-SHA-512"
     assert (config["sasl.username"], config["sasl.password"]) == ("trader", "s3cret")
-    assert config["ssl.ca.location"] == str(Path("/etc/ca.pem"))
-    assert (config["ssl.certificate.location"], config["ssl.key.location"]) == ("/etc/own.pem", "/etc/own.key")
+    assert config["ssl.ca.location"] == str(authority.file)
+    assert (config["ssl.certificate.location"], config["ssl.key.location"]) == (str(own.certificate), str(own.key))
     assert config["ssl.key.password"] == "k3y"
 
 
