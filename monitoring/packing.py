@@ -14,6 +14,8 @@ import numpy as np
 from monitoring.errors import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from monitoring.reference import Ints
 
 _MOST = 2**32 - 1
@@ -60,11 +62,13 @@ class Writer:
 class Reader:
     """Reads what a `Writer` wrote; every fault is a `StateError` that names `what`."""
 
-    def __init__(self, data: bytes, layout: int, *, what: str) -> None:
+    def __init__(self, data: bytes, layouts: Collection[int], *, what: str) -> None:
         self._data, self._at, self._what = data, 0, what
-        found = struct.unpack("<H", self.raw(2))[0]
-        if found != layout:
-            raise StateError(f"packed {what} have layout {found}, this version reads {layout}; start them afresh from the log")
+        self.layout: int = struct.unpack("<H", self.raw(2))[0]
+        if self.layout not in layouts:
+            raise StateError(
+                f"packed {what} have layout {self.layout}, this version reads {sorted(layouts)}; start them afresh from the log"
+            )
 
     def raw(self, length: int) -> bytes:
         """The next `length` bytes."""

@@ -13,13 +13,23 @@ Time is the greatest event time seen, nothing else. A pane's window closes when 
 such window covers it; older ones are dropped and counted in `late_rows`. A pane without rows closes no window.
 
 All of it is decided row by row, so how rows are cut into batches changes nothing.
+
+**Rows that come again.** A source partition's rows come in two orders, each kept by itself:
+
+| rows                | ascend in                                                     | `decided` |
+|---------------------|---------------------------------------------------------------|-----------|
+| answered at once    | their own place in the source                                 | `AT_ONCE` |
+| that waited         | the place of the row that ended the wait, then their own      | its place |
+
+Whoever writes them may go back and repeat rows, but leaves none out. So a row that is not above all before it of its kind was
+counted before, and is skipped: `Marks` are how far each kind has come.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -28,13 +38,30 @@ from monitoring.errors import StateError
 from monitoring.packing import Reader, Writer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from monitoring.reference import Floats, Ints, Reference
 
-LAYOUT = 1
-"""Number of the packed layout written by this version; it stands first in the bytes."""
+LAYOUT: Final = 2
+"""Number of the packed layout written by this version; it stands first in the bytes.
 
+Layout 1 kept one offset of the inference log for each source, its record being the last counted; it is still read.
+"""
+
+AT_ONCE: Final = -1
+"""What stands for the place that ended a wait where a row did not wait."""
+
+_LAST: Final = np.iinfo(np.int64).max
 _FEW = 4
 """Up to so many groups of rows, counting each is faster than encoding all."""
+
+
+class Marks(NamedTuple):
+    """How far a source was counted: up to row `at_once`, and of rows that waited up to (`decided`, `waited`)."""
+
+    at_once: int = -1
+    decided: int = -1
+    waited: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,26 +87,24 @@ class Panes:
         self.grace_panes = grace_panes
         self.newest: int | None = None
         self.late_rows = 0
-        self.watermarks: dict[str, int] = {}
+        self.watermarks: dict[str, Marks] = {}
         self._counts: dict[int, Ints] = {}
 
-    def add(self, values: Floats, ts_event_us: Ints, *, source: str, offsets: Ints) -> list[Window]:
-        """Count rows of one source partition and return the windows they closed, oldest first.
+    def add(self, values: Floats, ts_event_us: Ints, *, source: str, own: Ints, decided: Ints) -> list[Window]:
+        """Count rows of one source partition, as they came, and return the windows they closed, oldest first.
 
-        `values` float64[rows, columns]; `ts_event_us`, `offsets` int64[rows], offsets not descending, all rows of
-        one offset in one call. Rows at or below the source's watermark were counted before and are skipped.
+        `values` float64[rows, columns]; `ts_event_us`, `own`, `decided` int64[rows]: `own` are the rows' places in the source,
+        `decided` those that ended their waits, or `AT_ONCE`. Rows that were counted before are skipped.
         """
-        if (np.diff(offsets) < 0).any():
-            raise ValueError(f"offsets of source {source!r} descend; hand rows over in the order of their source partition")
-        first = int(np.searchsorted(offsets, self.watermarks.get(source, -1), "right"))
-        if first == len(offsets):
+        fresh, marks = _fresh(own, decided, self.watermarks.get(source, Marks()))
+        if not fresh.any():
             return []
-        values, pane = values[first:], (ts_event_us[first:] - 1) // self.pane_us
+        values, pane = values if fresh.all() else values[fresh], (ts_event_us[fresh] - 1) // self.pane_us
         newest = np.maximum.accumulate(pane if self.newest is None else np.maximum(pane, self.newest))
         in_time = pane > newest - self.panes - self.grace_panes
         groups = self._groups(values[in_time], pane[in_time], newest[in_time])
         # Only now, when nothing can be refused any more, is the state touched.
-        self.watermarks[source] = int(offsets[-1])
+        self.watermarks[source] = marks
         self.late_rows += int((~in_time).sum())
         closed: list[Window] = []
         for now, index, counts in groups:
@@ -134,9 +159,9 @@ class Panes:
         w.ints(self.pane_us, self.panes, self.grace_panes, self.late_rows)
         w.ints(*([0] if self.newest is None else [1, self.newest]))
         w.ints(len(self.watermarks))
-        for source, offset in sorted(self.watermarks.items()):
+        for source, marks in sorted(self.watermarks.items()):
             w.text(source)
-            w.ints(offset)
+            w.ints(*marks)
         w.ints(len(self._counts))
         for index, counts in sorted(self._counts.items()):
             w.ints(index)
@@ -146,7 +171,7 @@ class Panes:
     @classmethod
     def unpack(cls, reference: Reference, data: bytes) -> Panes:
         """Read `pack`'s bytes. Raises `StateError` on another layout, another reference, or damage."""
-        r = Reader(data, LAYOUT, what="panes")
+        r = Reader(data, (1, LAYOUT), what="panes")
         if r.raw(8) != reference.digest():
             raise StateError("packed panes were counted against another reference; start them afresh from the inference log")
         pane_us, panes, grace_panes, late_rows = r.ints(4)
@@ -156,9 +181,34 @@ class Panes:
         self.newest = r.ints(1)[0] if started else None
         for _ in range(r.ints(1)[0]):
             source = r.text()
-            self.watermarks[source] = r.ints(1)[0]
+            # Rows of then have no places: their record's offset decides, and their own place is their index in the record.
+            self.watermarks[source] = Marks(decided=r.ints(1)[0], waited=_LAST) if r.layout == 1 else Marks(*r.ints(3))
         for _ in range(r.ints(1)[0]):
             index = r.ints(1)[0]
             self._counts[index] = r.counts(reference.shape)
         r.end()
         return self
+
+
+def _fresh(own: Ints, decided: Ints, marks: Marks) -> tuple[NDArray[np.bool_], Marks]:
+    """Which rows come for the first time, bool (rows,), and the marks once they are counted."""
+    waited = decided != AT_ONCE
+    if not waited.any():
+        fresh, (_, at_once) = _above(decided, own, (AT_ONCE, marks.at_once))
+        return fresh, marks._replace(at_once=at_once)
+    at_once = ~waited
+    fresh = np.empty(len(own), dtype=bool)
+    fresh[at_once], (_, mark) = _above(decided[at_once], own[at_once], (AT_ONCE, marks.at_once))
+    fresh[waited], last = _above(decided[waited], own[waited], marks[1:])
+    return fresh, Marks(mark, *last)
+
+
+def _above(major: Ints, minor: Ints, mark: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Which pairs are greater than the mark and all pairs before them, bool (rows,), and the greatest of all."""
+    major, minor = np.append(mark[0], major), np.append(mark[1], minor)
+    order = np.lexsort((minor, major))
+    differs = (np.diff(major[order], prepend=major[order[0]]) != 0) | (np.diff(minor[order], prepend=minor[order[0]]) != 0)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.cumsum(differs)
+    greatest = order[-1]
+    return rank[1:] > np.maximum.accumulate(rank)[:-1], (int(major[greatest]), int(minor[greatest]))

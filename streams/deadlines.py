@@ -84,8 +84,10 @@ class Deadlines:
             if (look.timed_out or not incomplete) and look.wait not in first:
                 first[look.wait] = i
         if first:
-            chosen = list(first.values())
-            inputs = Inputs(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)))
+            # Whatever the pieces, so they come in one order (`inference_log`): whoever reads the log can know repeated ones.
+            chosen = sorted(first.values(), key=lambda i: _decided_order(looks[i]))
+            decided = np.array([looks[i].offset for i in chosen], dtype=np.int64)
+            inputs = Inputs(_rows([looks[i] for i in chosen], topic, at_cut=False), vectors.take(np.array(chosen)), decided)
             served.predict(inputs, out)
             out.counts["waited"] += len(chosen)
             out.counts["timed_out"] += sum(looks[i].timed_out for i in chosen)
@@ -110,6 +112,10 @@ def _looks(wait: _Wait, served: Served, ticks: Mapping[int, Ticks], arrivals: It
             yield _Look(wait, offset, max(wait.row.ts_known_us, known_us), timed_out=False)
     if ends is not None:
         yield _Look(wait, ends, deadline_us, timed_out=True)
+
+
+def _decided_order(look: _Look) -> tuple[int, int, int]:
+    return look.wait.partition, look.offset, look.wait.row.offset
 
 
 def _arrivals(placed: Iterable[FeatureBatch], symbols: set[str]) -> dict[str, list[tuple[str, int, int]]]:

@@ -2,6 +2,17 @@
 
 Schema metadata carries what is the same for all rows (model, version, role, columns as JSON), so that a reader
 needs no registry to name a column of the vector.
+
+Where a row stands, for readers that must know a row repeated after a crash without keeping ids:
+
+| columns                           | the place of                                                | null                  |
+|-----------------------------------|-------------------------------------------------------------|-----------------------|
+| `source_offset`, `source_index`   | the trigger row: its record, and its index in it if a frame | never                 |
+| `decided_offset`, `decided_index` | the row, of whatever set or symbol, that ended its wait     | where it did not wait |
+
+Of one source partition and model version the rows that did not wait stand in the log in the order of their own place, and
+those that waited in the order of the place that decided them, then their own. Whoever writes goes on from a committed offset:
+it repeats rows, but never leaves one out before another of its kind.
 """
 
 from __future__ import annotations
@@ -12,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
+from streams.arrowstream import check_stream
+from streams.wire import MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,28 +56,39 @@ _FIELDS: tuple[tuple[str, Any], ...] = (
     ("source_topic", pa.string()),
     ("source_partition", pa.int32()),
     ("source_offset", pa.int64()),
+    ("source_index", pa.int32()),
+    ("decided_offset", pa.int64()),
+    ("decided_index", pa.int32()),
 )
 COLUMNS = tuple(name for name, _ in _FIELDS)
+PLACES = ("source_index", "decided_offset", "decided_index")
+"""Columns that earlier releases did not write."""
+_NULLABLE = frozenset({"reason", "decided_offset", "decided_index"})
 
 
 def log_schema(*, model: str, version: str, role: str, columns: Sequence[str]) -> pa.Schema:
     """The Arrow schema of one model version's log: `_FIELDS`, then `vector` fixed_size_list<double>[columns]."""
-    fields = [pa.field(n, t, nullable=n == "reason") for n, t in _FIELDS]
+    fields = [pa.field(n, t, nullable=n in _NULLABLE) for n, t in _FIELDS]
     fields.append(pa.field("vector", pa.list_(pa.float64(), len(columns)), nullable=False))
     metadata = {"model": model, "version": version, "role": role, "columns": json.dumps(list(columns))}
     return pa.schema(fields, metadata)
 
 
 def log_batch(schema: pa.Schema, data: dict[str, Any], vectors: NDArray[np.float64]) -> pa.RecordBatch:
-    """A record batch from columns by name (Arrow or numpy arrays, lists; a scalar is repeated) and vectors (rows, columns)."""
+    """A record batch from columns by name and vectors (rows, columns).
+
+    A column is an Arrow or numpy array or a list; a scalar is repeated. One that may be null and is not given is.
+    """
     n = len(vectors)
     arrays = []
     for name, kind in _FIELDS:
-        column = data[name]
+        column = data.get(name) if name in _NULLABLE else data[name]
         if isinstance(column, pa.Array):
             arrays.append(column)
         elif isinstance(column, np.ndarray | list):
             arrays.append(pa.array(column, type=kind))
+        elif column is None:
+            arrays.append(pa.nulls(n, kind))
         else:
             arrays.append(pa.repeat(pa.scalar(column, type=kind), n))
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
@@ -107,6 +132,7 @@ class LogBatch:
 def decode_log(data: bytes) -> LogBatch:
     """Read an inference-log record; raises `ValueError` for bytes that are none."""
     try:
+        check_stream(data, max_rows=MAX_FRAME_ROWS)
         table = pa.ipc.open_stream(data).read_all()
         table.validate(full=True)  # damaged lengths and offsets are found here, not by whoever reads the column
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}

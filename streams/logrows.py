@@ -1,7 +1,10 @@
 """A record of the inference log, checked and as columns, for the monitor. Core.
 
-A record that is no Arrow stream, lacks a column, has one of another type, a null or a time out of range, comes back as
+A record that is no Arrow stream, lacks a column, has one of another type, a null or a number out of range, comes back as
 `Rejected`. Columns this version does not know are ignored.
+
+Records of earlier releases lack the columns that tell where a row stands (`inference_log.PLACES`). The place of such a row is
+that of its record in the log, so that what an inference worker repeated cannot be told from what it had not said before.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from monitoring.joined import Scorer
-from streams.inference_log import LogBatch, decode_log, log_schema
+from monitoring.panes import AT_ONCE
+from streams.inference_log import PLACES, LogBatch, decode_log, log_schema
 from streams.records import MAX_TS_US
 from streams.rejections import reject
+from streams.wire import INDEX_BITS, MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,11 +32,17 @@ if TYPE_CHECKING:
     from streams.records import PartitionRecords, Record, Rejected
 
 _FIELDS = [f for f in log_schema(model="", version="", role="", columns=()) if f.name != "vector"]
+_MAX_OFFSET = 1 << 63 - INDEX_BITS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogRows:
-    """One record's rows. `vectors` float64 (rows, columns), all other arrays (rows,); `table` is all of it as Arrow."""
+    """One record's rows. `vectors` float64 (rows, columns), all other arrays (rows,); `table` is all of it as Arrow.
+
+    `source` is the topic and partition the rows were read from, in one word; `own` and `decided` are their places in it and
+    the places where their waits ended, as positions (`wire`), `AT_ONCE` where they did not wait. Rows of earlier releases are
+    as if they had waited, in a source that is the log's own partition: decided by their record, their own place the index in it.
+    """
 
     scorer: Scorer
     columns: tuple[str, ...]
@@ -44,14 +55,12 @@ class LogRows:
     vectors: NDArray[np.float64]
     abstained: NDArray[np.bool_]
     table: pa.Table
+    source: str
+    own: NDArray[np.int64]
+    decided: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.ts_event_us)
-
-    @property
-    def source(self) -> str:
-        """Topic and partition in one word."""
-        return f"{self.topic}-{self.partition}"
 
 
 def read_log(part: PartitionRecords) -> tuple[list[LogRows], list[Rejected]]:
@@ -75,7 +84,9 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
     table = log.table
     if not all(isinstance(name, str) for name in log.columns):
         raise ValueError("not an inference-log record: the names in its metadata `columns` must be texts")
-    for field in [*_FIELDS, pa.field("vector", pa.list_(pa.float64(), len(log.columns)), nullable=False)]:
+    placed = PLACES[0] in table.schema.names
+    known = _FIELDS if placed else [f for f in _FIELDS if f.name not in PLACES]
+    for field in [*known, pa.field("vector", pa.list_(pa.float64(), len(log.columns)), nullable=False)]:
         at = table.schema.get_field_index(field.name)
         if at < 0 or table.schema.field(at).type != field.type:
             found = "absent" if at < 0 else str(table.schema.field(at).type)
@@ -101,11 +112,42 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
         log.vectors() if len(table) else np.empty((0, len(log.columns))),
         abstained,
         table,
+        *(_places(table) if placed and len(table) else _places_in_log(part, r, len(table))),
     )
 
 
-def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
-    numbers: NDArray[Any] = table[name].to_numpy()
+def _places(table: pa.Table) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
+    """Source, own and decided places of rows, of which there must be one at least."""
+    if len(table["source_topic"].unique()) > 1 or len(table["source_partition"].unique()) > 1:
+        raise ValueError("not an inference-log record: source_topic and source_partition must be the same in all rows")
+    own = _positions(table, "source")
+    waited: NDArray[np.bool_] = table["decided_offset"].is_valid().to_numpy()
+    if (waited != table["decided_index"].is_valid().to_numpy()).any():
+        raise ValueError("not an inference-log record: of decided_offset and decided_index both must be null or neither")
+    decided = np.where(waited, _positions(table, "decided"), AT_ONCE)
+    if (decided < own)[waited].any():
+        raise ValueError("not an inference-log record: decided_offset and decided_index must not lie before the row's own place")
+    return f"{table['source_topic'][0]}-{table['source_partition'][0]}", own, decided
+
+
+def _positions(table: pa.Table, of: str) -> NDArray[np.int64]:
+    offset, index = _numbers(table, f"{of}_offset", null=0), _numbers(table, f"{of}_index", null=0).astype(np.int64)
+    if min(offset.min(), index.min()) < 0 or offset.max() >= _MAX_OFFSET or index.max() >= MAX_FRAME_ROWS:
+        raise ValueError(
+            f"not an inference-log record: {of}_offset must lie in [0, {_MAX_OFFSET}), {of}_index in [0, {MAX_FRAME_ROWS})"
+        )
+    positions: NDArray[np.int64] = offset << INDEX_BITS | index
+    return positions
+
+
+def _places_in_log(part: PartitionRecords, r: Record, rows: int) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
+    """The same for rows that say nothing of it."""
+    return f"{part.topic}-{part.partition}", np.arange(rows), np.full(rows, r.offset, dtype=np.int64)
+
+
+def _numbers(table: pa.Table, name: str, *, null: int | None = None) -> NDArray[Any]:
+    column = table[name] if null is None or not table[name].null_count else table[name].fill_null(null)
+    numbers: NDArray[Any] = column.to_numpy()
     return numbers
 
 

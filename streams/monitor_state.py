@@ -8,7 +8,8 @@ Core: table entries in, table entries out. One worker holds all partitions in th
 | ``watch|["m","3","champion"]``   | 0                   | drift counts and alerts (`streams.watch`); empty once gone  |
 
 After a crash some entries may be of the last checkpoint begun and others of the one before, and the rows since the last
-commit come again. Each entry says itself what it has seen, so none counts a row twice.
+commit come again. Each entry says itself what it has seen, so none counts a row twice. An inference worker that was killed
+repeats rows in new records of the log: labels know them by their ids, drift by their places in the source (`monitoring.panes`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from streams.inference_log import encode_after, log_batch, log_schema
 from streams.plan import VectorPlan, plan_vectors
 from streams.prediction_frames import FrameWriter
 from streams.predictions import HASH_DIGITS, SCHEMA_VERSION, Prediction, Source, hash_digits
+from streams.wire import INDEX_BITS, MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -50,12 +51,14 @@ class StepResult:
 class Inputs:
     """Trigger rows and their vectors, with what follows from both alone: worked out once for all models of the same columns.
 
-    Of each row `ts_known_us` is the decision time and `source_offset` where the trigger row stands in the topic.
+    Of each row `ts_known_us` is the decision time and `offset` where the trigger row stands in the topic. `decided`: of rows
+    that waited the positions of those that ended their waits, int64 (rows,).
     """
 
-    def __init__(self, rows: FeatureBatch, vectors: Vectors) -> None:
+    def __init__(self, rows: FeatureBatch, vectors: Vectors, decided: NDArray[np.int64] | None = None) -> None:
         self.rows = rows
         self.vectors = vectors
+        self.decided = decided
 
     @cached_property
     def symbols(self) -> pa.Array:
@@ -153,6 +156,9 @@ class Served:
                 "source_topic": rows.topic,
                 "source_partition": rows.partition,
                 "source_offset": rows.source_offset,
+                "source_index": rows.offset & _INDEX,
+                "decided_offset": None if inputs.decided is None else inputs.decided >> INDEX_BITS,
+                "decided_index": None if inputs.decided is None else inputs.decided & _INDEX,
             },
             vectors.values,
         )
@@ -206,6 +212,9 @@ class Served:
         head = f"{self.handle.name}:{self.handle.version}"
         return {i: f"{head}:{rows.symbols[i]}:{rows.ts_event_us[i]}:{before}" for i, before in vectors.supersedes.items()}
 
+
+_INDEX = MAX_FRAME_ROWS - 1
+"""The bits of a position that are the row's index in its frame."""
 
 _LOG_BYTES = 4 << 20
 """About how large a log record may be: half of what our producers send and the topic takes."""

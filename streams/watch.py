@@ -6,6 +6,8 @@ Packed: u16 layout number, then MessagePack of (newest event time, alert records
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -75,14 +77,25 @@ class Watch:
         return fault
 
     def count(self, records: Sequence[LogRows]) -> list[Judged]:
-        """Count records of one partition, in order, and judge the windows they closed. Only after `arm`."""
+        """Count records of one partition, in order, and judge the windows they closed. Only after `arm`.
+
+        Rows counted before, in this record or, repeated by an inference worker that was killed, in another, are passed over.
+        """
         if self.panes is None:
             raise RuntimeError("a watch counts only once it has its reference")
-        values = np.concatenate([np.column_stack((r.vectors, r.value)) for r in records])
-        ts_event_us = np.concatenate([r.ts_event_us for r in records])
-        offsets = np.repeat([r.offset for r in records], [len(r) for r in records])
-        self.newest_us = max(self.newest_us, int(ts_event_us.max()))
-        return [self._judge(w) for w in self.panes.add(values, ts_event_us, source=records[0].source, offsets=offsets)]
+        self.newest_us = max(self.newest_us, *(int(r.ts_event_us.max()) for r in records))
+        judged: list[Judged] = []
+        for source, group in groupby(records, key=attrgetter("source")):
+            of_source = list(group)
+            closed = self.panes.add(
+                np.concatenate([np.column_stack((r.vectors, r.value)) for r in of_source]),
+                np.concatenate([r.ts_event_us for r in of_source]),
+                source=source,
+                own=np.concatenate([r.own for r in of_source]),
+                decided=np.concatenate([r.decided for r in of_source]),
+            )
+            judged += [self._judge(w) for w in closed]
+        return judged
 
     def open_alerts(self) -> list[str]:
         """Fingerprints of alerts pending or firing."""

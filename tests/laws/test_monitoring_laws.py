@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitoring.alerts import AlertPolicy, AlertState, Observation, Severity, decide, rebuild
 from monitoring.drift import count, encode, jensen_shannon, ks, psi, tally, wasserstein
 from monitoring.joined import Scorer
-from monitoring.panes import Panes, Window
+from monitoring.panes import AT_ONCE, Panes, Window
 from monitoring.pending import Pending
 from monitoring.reference import Floats, Reference
 
@@ -103,7 +103,8 @@ def feed(panes: Panes, rows: list[tuple[int, Row]]) -> list[Window]:
                 np.array([[r[1]] for _, r in part]),
                 np.array([r[0] for _, r in part]),
                 source=f"s{part[0][1][2]}",
-                offsets=np.array([o for o, _ in part]),
+                own=np.array([o for o, _ in part]),
+                decided=np.full(len(part), AT_ONCE),
             )
             start = end
     return closed

@@ -8,16 +8,26 @@ import numpy as np
 import pytest
 
 from monitoring.errors import BadReferenceError, StateError
-from monitoring.panes import Panes, Window
+from monitoring.panes import AT_ONCE, LAYOUT, Marks, Panes, Window
 from monitoring.reference import Reference
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "monitoring_panes_v1.hex"
+GOLDEN = Path(__file__).parents[2] / "golden"
 REFERENCE = Reference.from_columns(["a"], {"a": {"edges": [0.0], "counts": [5, 5, 0], "low": -1, "high": 1}})
 
 
-def add(panes: Panes, ts: list[int], *, first: int, source: str = "features:0", value: float = 1.0) -> list[Window]:
-    offsets = np.arange(first, first + len(ts))
-    return panes.add(np.full((len(ts), 1), value), np.array(ts), source=source, offsets=offsets)
+def add(
+    panes: Panes, ts: list[int], *, first: int, source: str = "features:0", value: float = 1.0, decided: int = AT_ONCE
+) -> list[Window]:
+    own = np.arange(first, first + len(ts))
+    return panes.add(np.full((len(ts), 1), value), np.array(ts), source=source, own=own, decided=np.full(len(ts), decided))
+
+
+def rows_counted(panes: Panes, places: list[tuple[int, int]]) -> int:
+    """How many of these rows count, each (decided, own), that come in one call."""
+    before = panes.window().rows
+    decided, own = np.array(places).T
+    panes.add(np.ones((len(own), 1)), np.full(len(own), 5), source="s", own=own, decided=decided)
+    return panes.window().rows - before
 
 
 def test_the_bar_that_ends_at_the_bound_belongs_to_what_ended_there() -> None:
@@ -56,19 +66,29 @@ def test_rows_at_or_below_the_watermark_are_skipped_per_source() -> None:
     add(panes, [2, 3, 4], first=1)
     add(panes, [1, 2], first=0, source="features:1")
     assert panes.window().rows == 6
-    assert panes.watermarks == {"features:0": 3, "features:1": 1}
+    assert panes.watermarks == {"features:0": Marks(3), "features:1": Marks(1)}
 
 
-def test_descending_offsets_are_refused() -> None:
-    with pytest.raises(ValueError, match="offsets of source 's' descend"):
-        Panes(REFERENCE, pane_us=10).add(np.zeros((2, 1)), np.array([1, 2]), source="s", offsets=np.array([5, 4]))
+def test_rows_repeated_in_the_same_call_count_once() -> None:
+    panes = Panes(REFERENCE, pane_us=10)
+    assert rows_counted(panes, [(AT_ONCE, own) for own in (4, 5, 4, 5, 6, 7, 5, 6, 7, 8)]) == 5
+    assert panes.watermarks == {"s": Marks(8)}
+
+
+def test_rows_that_waited_are_known_by_what_decided_them_then_by_their_own_place() -> None:
+    panes = Panes(REFERENCE, pane_us=10)
+    assert rows_counted(panes, [(AT_ONCE, 5), (9, 2), (AT_ONCE, 7), (9, 6), (10, 1), (12, 12)]) == 6
+    assert panes.watermarks == {"s": Marks(7, 12, 12)}
+    assert rows_counted(panes, [(9, 6), (10, 1), (AT_ONCE, 7), (12, 12)]) == 0
+    assert rows_counted(panes, [(10, 1), (12, 12), (12, 13), (AT_ONCE, 8), (13, 0), (12, 13)]) == 3
+    assert panes.watermarks == {"s": Marks(8, 13, 0)}
 
 
 def test_refused_rows_leave_the_state_as_it_was() -> None:
     panes = Panes(REFERENCE, pane_us=10)
     before = panes.pack()
     with pytest.raises(BadReferenceError):
-        panes.add(np.zeros((2, 3)), np.array([1, 2]), source="s", offsets=np.array([4, 5]))
+        panes.add(np.zeros((2, 3)), np.array([1, 2]), source="s", own=np.array([4, 5]), decided=np.full(2, AT_ONCE))
     assert panes.pack() == before
 
 
@@ -80,19 +100,38 @@ def test_bounds_are_checked() -> None:
 def packed_example() -> Panes:
     panes = Panes(REFERENCE, pane_us=300_000_000, panes=12, grace_panes=1)
     add(panes, [1_167_782_400_000_000, 1_167_782_700_000_000], first=41, value=0.5)
-    add(panes, [1_167_782_700_000_000], first=7, source="features:1", value=np.nan)
+    add(panes, [1_167_782_700_000_000], first=7, source="features:1", value=np.nan, decided=9)
     add(panes, [1], first=43)
     return panes
 
 
+def golden(layout: int) -> bytes:
+    return bytes.fromhex((GOLDEN / f"monitoring_panes_v{layout}.hex").read_text())
+
+
 def test_the_packed_layout_is_the_golden_one() -> None:
-    golden = bytes.fromhex(GOLDEN.read_text())
-    assert packed_example().pack() == golden
-    assert golden[:2] == b"\x01\x00"
-    again = Panes.unpack(REFERENCE, golden)
-    assert again.pack() == golden
-    assert (again.late_rows, again.watermarks) == (1, {"features:0": 43, "features:1": 7})
+    assert packed_example().pack() == golden(LAYOUT)
+    again = Panes.unpack(REFERENCE, golden(LAYOUT))
+    assert again.pack() == golden(LAYOUT)
+    assert again.watermarks == {"features:0": Marks(43), "features:1": Marks(decided=9, waited=7)}
+
+
+@pytest.mark.parametrize("layout", range(1, LAYOUT + 1))
+def test_the_golden_value_of_every_layout_so_far_is_read(layout: int) -> None:
+    assert golden(layout)[:2] == bytes([layout, 0])
+    again = Panes.unpack(REFERENCE, golden(layout))
+    assert again.late_rows == 1
     assert again.window().counts.tolist() == [[0, 2, 1]]
+
+
+def test_rows_counted_under_layout_1_are_known_by_their_records_offset_in_the_log() -> None:
+    panes = Panes.unpack(REFERENCE, golden(1))
+    ts = 1_167_782_700_000_000
+    add(panes, [ts, ts], first=0, decided=42)
+    add(panes, [ts], first=100, decided=43)
+    assert panes.window().rows == 3
+    add(panes, [ts, ts], first=0, decided=44)
+    assert panes.window().rows == 5
 
 
 def test_an_empty_state_survives_packing() -> None:
@@ -104,7 +143,11 @@ def test_an_empty_state_survives_packing() -> None:
 def test_what_cannot_be_read_is_said() -> None:
     data = packed_example().pack()
     other = Reference.from_columns(["b"], {"b": {"edges": [0.0], "counts": [5, 5, 0], "low": -1, "high": 1}})
-    for broken, says in [(b"\x02" + data[1:], "layout 2"), (data[:-1], "end early"), (data + b"\0", "1 bytes too many")]:
+    for broken, says in [
+        (b"\x03" + data[1:], r"layout 3, this version reads \[1, 2\]"),
+        (data[:-1], "end early"),
+        (data + b"\0", "1 bytes too many"),
+    ]:
         with pytest.raises(StateError, match=says):
             Panes.unpack(REFERENCE, broken)
     with pytest.raises(StateError, match="another reference"):

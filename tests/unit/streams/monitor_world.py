@@ -202,7 +202,8 @@ class Market:
                 vectors[:, 1] += 2.0 if bar >= self.drift_bar else 0.0
                 values |= {(bar, s): float(v) for s, v in zip(symbols, vectors[:, 0], strict=True)}
                 version = self.versions[max(b for b in self.versions if b <= bar)]
-                yield self.place("trading.inference-log", partition, None, log_record(symbols, ts, vectors, version=version))
+                record = log_record(symbols, ts, vectors, version=version, source_partition=partition)
+                yield self.place("trading.inference-log", partition, None, record)
             for symbol in SYMBOLS:
                 due = bar - HORIZON_US // MINUTE_US
                 if due >= 0:
@@ -219,7 +220,7 @@ class Market:
 
 
 def log_record(symbols: Sequence[str], ts: int, vectors: Any, *, version: str = "1", **changes: Any) -> bytes:
-    """One record of the inference log; the model's answer is its first column, NaN an abstention."""
+    """One record of the inference log; the model's answer is its first column, NaN an abstention. Offsets grow with time."""
     n = len(symbols)
     value = np.asarray(vectors[:, 0])
     data: dict[str, Any] = {
@@ -243,7 +244,8 @@ def log_record(symbols: Sequence[str], ts: int, vectors: Any, *, version: str = 
         "spec_digest": f"digest-{version}",
         "source_topic": "trading.features",
         "source_partition": np.zeros(n, np.int32),
-        "source_offset": np.arange(n),
+        "source_offset": ts // MINUTE_US * 1000 + np.arange(n),
+        "source_index": 0,
     }
     schema = log_schema(model="m", version=version, role="champion", columns=COLUMNS)
     return encode_log(log_batch(schema, data | changes, vectors))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
+from streams.inference_log import decode_log, encode_log
 from tests.unit.streams.monitor_world import (
     BARS,
     COLUMNS,
@@ -142,6 +144,28 @@ def test_a_crash_at_any_chunk_boundary_changes_nothing(
             worker.feed(chunk)
         worker.checkpoint()
         assert result(worker) == result(undisturbed)
+
+
+def test_rows_that_an_inference_worker_repeats_in_other_records_count_once(
+    stream: list[Placed], undisturbed: Worker, tmp_path: Path
+) -> None:
+    """Every tenth record of the log the last five of its partition come again, cut otherwise, before it goes on."""
+    again = Market(bars=0)
+    placed: list[Placed] = []
+    logs: dict[int, list[bytes]] = {}
+    for topic, partition, record in stream:
+        placed.append(again.place(topic, partition, record.key, record.value))
+        if topic != "trading.inference-log":
+            continue
+        held = logs.setdefault(partition, [])
+        held.append(record.value or b"")
+        if len(held) % 10 == 0:
+            whole = pa.concat_tables([decode_log(value).table for value in held[-5:]]).combine_chunks()
+            pieces = [encode_log(b) for b in whole.to_batches(max_chunksize=7)]
+            placed += [again.place(topic, partition, None, value) for value in pieces]
+    assert len(placed) > len(stream)
+    for size in (7, 10_000):
+        assert result(run(Worker(tmp_path / str(size)), placed, size=size)) == result(undisturbed)
 
 
 def test_revoked_partitions_are_read_again(stream: list[Placed], undisturbed: Worker, tmp_path: Path) -> None:

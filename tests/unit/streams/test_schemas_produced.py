@@ -14,15 +14,17 @@ from config import load_settings
 from models.handle import ModelHandle
 from models.spec import decode_spec, encode_spec
 from monitoring.alerts import AlertPolicy, Observation, decide
+from monitoring.panes import AT_ONCE
 from streams import schemas
 from streams.chunks import Chunk
-from streams.inference_log import CONTENT_TYPE
+from streams.inference_log import CONTENT_TYPE, PLACES
 from streams.logrows import read_log
 from streams.monitor import MonitorHandler
 from streams.pipeline import Pipeline
 from streams.records import PartitionRecords
 from streams.rejections import rejection_headers
 from streams.spans import SpanTracker
+from streams.wire import position_of
 from tests.unit.streams import wire
 
 if TYPE_CHECKING:
@@ -57,16 +59,23 @@ def test_the_golden_row_leads_to_the_golden_predictions() -> None:
     assert json.loads(none)["supersedes"] == json.loads(given)["prediction_id"]
 
 
-def test_a_golden_log_of_an_earlier_release_can_be_read() -> None:
-    data = (wire.GOLDEN / "inference_log.arrow").read_bytes()
-    (read,), rejected = read_log(wire.part([data]))
+@pytest.mark.parametrize("file", ["inference_log.arrow", "inference_log_without_places.arrow"])
+def test_a_golden_log_of_this_release_or_an_earlier_one_can_be_read(file: str) -> None:
+    data = (wire.GOLDEN / file).read_bytes()
+    (read,), rejected = read_log(PartitionRecords("trading.inference-log", 1, wire.part([data], first=7).records))
     assert rejected == []
     assert read.table["prediction_id"].to_pylist() == [
         json.loads(wire.golden(f))["prediction_id"] for f in ("prediction.json", "prediction_abstained.json")
     ]
     ((_, now),) = wire.predicted().logs
     (again,), _ = read_log(wire.part([now]))
-    assert again.table.schema.equals(read.table.schema, check_metadata=True)
+    if file == "inference_log.arrow":
+        assert again.table.schema.equals(read.table.schema, check_metadata=True)
+        assert (again.source, again.own.tolist(), again.decided.tolist()) == (read.source, read.own.tolist(), [AT_ONCE] * 2)
+        assert (read.source, read.own.tolist()) == ("trading.features-1", [position_of(41), position_of(42)])
+    else:
+        assert set(again.table.schema.names) - set(read.table.schema.names) == set(PLACES)
+        assert (read.source, read.own.tolist(), read.decided.tolist()) == ("trading.inference-log-1", [0, 1], [7, 7])
     np.testing.assert_array_equal(again.vectors, read.vectors)
     np.testing.assert_array_equal(again.value, read.value)
     words = [f.name for f in read.table.schema if str(f.type) != "double" and f.name != "vector"]
