@@ -26,7 +26,7 @@ import pyarrow as pa
 from streams.wire import ARROW_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,9 @@ HEADS: Final[Mapping[str, str]] = {
 """The columns that are no features, with the types they must have."""
 _MAY_BE_ABSENT: Final = ("ts_known_us", "revision")
 _TEXTS: Final = (pa.string(), pa.large_string(), pa.string_view())
+
+
+MOST_TEXT_BYTES: Final = 32 << 20
 
 
 class FrameError(ValueError):
@@ -114,18 +117,23 @@ def plan_columns(schema: pa.Schema, layout: Layout) -> Plan:
 
 
 def texts(column: pa.Array) -> tuple[NDArray[np.intp], list[str | None]]:
-    """A text column as codes (rows,) into its different texts; the last of them is None, which null has as its code -1."""
+    """A text column as codes (rows,) into its different texts; the last of them is None, which null has as its code -1.
+
+    Texts are never copied out row by row: a dictionary or a view column may have a long one in every row for a few bytes.
+    """
     if not pa.types.is_dictionary(column.type):
-        column = _encoded(column)
-    elif len(column.dictionary) > len(column):  # one dictionary for many frames: only what is used costs
-        column = _encoded(column.dictionary_decode())
-    different: list[str | None] = column.dictionary.to_pylist()
-    if len(set(different)) < len(different):  # Arrow does not forbid it
-        return texts(_encoded(column.dictionary_decode()))
-    codes = column.indices
-    if codes.null_count:
-        codes = codes.cast(pa.int64()).fill_null(-1)
-    return codes.to_numpy(zero_copy_only=False).astype(np.intp), [*different, None]
+        column = _plain(column).dictionary_encode()
+    words = _plain(column.dictionary)
+    codes = integers(column.indices, null=-1).astype(np.intp)
+    if len(words) > len(codes):  # one dictionary for many frames: only what is used costs
+        used, places = np.unique(codes, return_inverse=True)
+        nothing = int(used[0] < 0)
+        words, codes = words.take(pa.array(used[nothing:])), places - nothing
+    read: list[str | None] = words.to_pylist()
+    place = {text: at for at, text in enumerate(dict.fromkeys(text for text in read if text is not None))}
+    if len(place) < len(read):  # Arrow forbids neither repeated words nor null as one
+        codes = np.array([*(-1 if text is None else place[text] for text in read), -1], dtype=np.intp)[codes]
+    return codes, [*place, None]
 
 
 def integers(column: pa.Array, *, null: int) -> NDArray[np.int64]:
@@ -146,14 +154,37 @@ def nulls(column: pa.Array) -> NDArray[np.bool_] | None:
     return found
 
 
-def lone_row(frame: pa.Table | pa.RecordBatch, index: int) -> tuple[bytes | None, bytes, bytes | None]:
-    """One row as a record of its own: key, value and content type. All of its numbers are in, read by a model or not.
+Lone = tuple[bytes | None, bytes, bytes | None]
+"""Key, value and content type of a record with one row."""
 
-    A JSON row; or a frame of this row where it has an infinite feature, which JSON cannot say.
+
+def lone_rows(frame: pa.Table | pa.RecordBatch, rows: Sequence[int]) -> list[Lone]:
+    """Rows as records of their own. All of their numbers are in, read by a model or not.
+
+    JSON rows; or a frame of the row where it has an infinite feature, which JSON cannot say.
     """
+    if not rows:
+        return []
+    kept = _lone(frame)
+    for at, field in enumerate(kept.schema):
+        if field.type == pa.string_view():  # Arrow cannot take rows of one; `texts` has seen that it is not too large
+            pieces = getattr(kept.column(at), "chunks", [kept.column(at)])
+            kept = kept.set_column(at, field.name, pa.chunked_array([_plain(c) for c in pieces], pa.string()).combine_chunks())
+    return [_lone_row(row) for row in kept.take(pa.array(rows, pa.int64())).to_pylist()]
+
+
+def lone_size(frame: pa.Table | pa.RecordBatch) -> int:
+    """About how many bytes a record of one row has, without the texts of its symbol and its feature set."""
+    names: list[str] = _lone(frame).schema.names
+    return 200 + sum(len(name) + 24 for name in names)
+
+
+def _lone(frame: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
     names: list[str] = frame.schema.names
-    kept = [at for at, name in enumerate(names) if name in HEADS or _is_number(frame.schema.field(at).type)]
-    row: dict[str, Any] = frame.select(kept).slice(index, 1).to_pylist()[0]
+    return frame.select([at for at, name in enumerate(names) if name in HEADS or _is_number(frame.schema.field(at).type)])
+
+
+def _lone_row(row: Mapping[str, Any]) -> Lone:
     heads = {name: row[name] for name in HEADS if name in row and (row[name] is not None or name not in _MAY_BE_ABSENT)}
     features = {n: _number(v) for n, v in row.items() if n not in HEADS and v is not None}
     key = None if row["symbol"] is None else row["symbol"].encode()
@@ -171,8 +202,23 @@ def write_frame(rows: pa.Table | pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
-def _encoded(column: pa.Array) -> pa.Array:
-    return (column if column.type == pa.string() else column.cast(pa.string())).dictionary_encode()
+def _plain(column: pa.Array) -> pa.Array:
+    """A text column as plain strings. Raises `FrameError` for views that come to much more than the bytes they look at."""
+    if column.type == pa.string():
+        return column
+    if column.type == pa.string_view() and len(column):
+        _, at, *data = column.buffers()
+        views = np.frombuffer(at, np.int32).reshape(-1, 4)[column.offset : column.offset + len(column)]
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
+        size = int(views[valid, 0].sum(dtype=np.int64))
+        if size > MOST_TEXT_BYTES:
+            raise FrameError(f"a text column's views come to {size} bytes, {MOST_TEXT_BYTES} at most are read")
+        if column.null_count:
+            # Arrow's validation leaves the views of nulls alone, and its cast reads them: a negative length ends the process.
+            views = np.where(valid[:, None], views, np.int32(0))
+            validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
+            column = pa.Array.from_buffers(column.type, len(column), [validity, pa.py_buffer(views), *data])
+    return column.cast(pa.string())
 
 
 def _floats(column: pa.Array) -> NDArray[np.float64]:

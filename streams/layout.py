@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.errors import LayoutError
+from streams.wire import CLOCK
 
 if TYPE_CHECKING:
     from models.spec import ServingSpec
@@ -28,6 +29,9 @@ class SetLayout:
 
 
 Layout = Mapping[str, SetLayout]
+
+CLOCK_LAYOUT = SetLayout(CLOCK, (), publication_lag_us=0, depth_rows=1)
+"""Clock rows are read in every layout; no window keeps them."""
 
 MAX_DEPTH_ROWS = 65_535
 MAX_STATE_BYTES = 7 * 1024 * 1024

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from streams.partitioner import partition_of
-from streams.records import MAX_REVISION, MAX_TS_US
 from streams.rejections import reject
+from streams.wire import BAD_SYMBOL, FUTURE, MAX_REVISION, MAX_TS_US, WRONG_PARTITION, Homes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,10 +71,9 @@ class OutcomeDecoder:
 
     def __init__(self, *, partitions: int, max_future_us: int) -> None:
         """`max_future_us`: how far event and known time may lie ahead of the record's Kafka timestamp."""
-        self._partitions = partitions
         self._max_future_us = max_future_us
         self._decode = msgspec.json.Decoder(_Outcome).decode
-        self._home: dict[str, tuple[bytes, int]] = {}  # symbol → its key bytes and the partition it belongs to
+        self._homes = Homes(partitions)
 
     def decode(self, part: PartitionRecords) -> tuple[OutcomeBatch, list[Rejected]]:
         """The outcomes of one partition's records, and what was rejected; both in the order given."""
@@ -87,7 +85,7 @@ class OutcomeDecoder:
             try:
                 row = self._decode(r.value)  # type: ignore[arg-type]  # None (a tombstone) is refused like bad JSON
                 wrong = self._wrong(row, r, part.partition)
-            except (msgspec.MsgspecError, UnicodeError, TypeError) as e:
+            except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError) as e:
                 wrong = ("undecodable", f"not an outcome: {e}" if r.value is not None else "empty value")
                 rejected.append(reject(part, r, *wrong))
                 continue
@@ -105,27 +103,24 @@ class OutcomeDecoder:
     def _wrong(self, row: _Outcome, r: Record, partition: int) -> tuple[str, str] | None:
         """Reason and detail of what is wrong with the row, None if nothing is."""
         symbol = row.symbol
-        home = self._home.get(symbol)
+        home = self._homes[symbol]
         if home is None:
-            key = symbol.encode()
-            home = self._home[symbol] = (key, partition_of(key, self._partitions))
+            return "out_of_range", BAD_SYMBOL
         if r.key != home[0]:
             return "key_mismatch", f"key {r.key!r} is not the outcome's symbol {symbol!r} in UTF-8"
         if home[1] != partition:
-            return "wrong_partition", _WRONG_PARTITION.format(symbol, home[1])
+            return "wrong_partition", WRONG_PARTITION.format(symbol, home[1])
         event, known, due = row.ts_event_us, row.ts_known_us, row.ts_event_us + row.horizon_us
         if not (0 <= event < due < MAX_TS_US and 0 <= row.revision <= MAX_REVISION and math.isfinite(row.value)):
             return "out_of_range", _RANGE
         if known is not None and not 0 <= known < MAX_TS_US:
             return "out_of_range", _RANGE
         if max(event, event if known is None else known) > r.timestamp * 1000 + self._max_future_us:
-            return "future", _FUTURE.format(self._max_future_us)
+            return "future", FUTURE.format(self._max_future_us)
         return None
 
 
-_WRONG_PARTITION = "symbol {!r} belongs on partition {}: produce with partitioner=murmur2_random and the symbol as key"
 _RANGE = (
     f"ts_event_us, ts_known_us and ts_event_us + horizon_us must lie in [0, {MAX_TS_US}), horizon_us above 0, "
     f"revision in [0, {MAX_REVISION}], and value must be finite"
 )
-_FUTURE = "event or known time is more than {} us after the record's Kafka timestamp (setting inference.max_future)"

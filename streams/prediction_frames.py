@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from streams.arrowstream import check_stream
 from streams.inference_log import END, encode_after
 from streams.predictions import SCHEMA_VERSION
+from streams.wire import MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -160,8 +162,7 @@ def decode_predictions(data: bytes) -> list[dict[str, Any]]:
     Raises `ValueError` for bytes that are no frame of predictions.
     """
     try:
-        if not data.endswith(END):
-            raise ValueError("cut short: an Arrow stream ends with its end-of-stream marker")  # noqa: TRY301 - joins the handler below
+        check_stream(data, max_rows=MAX_FRAME_ROWS)
         table = pa.ipc.open_stream(data).read_all()
         table.validate(full=True)
         for field in SCHEMA:

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 from streams.frame_columns import FrameError
 from streams.frames import FrameDecoder, is_frame, rejected_rows
-from streams.layout import SetLayout
+from streams.layout import CLOCK_LAYOUT
 from streams.row_by_row import RowByRow, Rows
 from streams.row_columns import good_batches
 from streams.row_types import row_decoder, row_type
 from streams.unread import count_unread
 from streams.wire import (
     ARROW_STREAM,
-    CLOCK,
     MAX_REVISION,
     MAX_SYMBOL_BYTES,
     MAX_TS_US,
@@ -63,7 +62,7 @@ class FeatureDecoder:
     def __init__(self, layout: Layout, *, partitions: int, max_future_us: int) -> None:
         self._layout = layout
         self._max_future_us = max_future_us
-        sets = (*layout.values(), SetLayout(CLOCK, (), 0, 1))
+        sets = (*layout.values(), CLOCK_LAYOUT)
         self._types = {row_type(s): s for s in sets}
         self._exact = {row_type(s, exact=True): s for s in sets}
         decode = self._decode = row_decoder(self._types)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ MOST_BYTES = 900_000
 """Larger values are left out: the topic takes records of 1 MB, as Kafka does unless told otherwise."""
 MOST_HEADER_BYTES = 16_000
 """Headers of a record's own stay with it up to here, all or none."""
+_MOST_SHARED_BYTES = 1_000_000
+_HEADER_BYTES = 8  # of a header, name and data apart
 MOST_DETAIL = 2_000
 """Characters of the detail at most: it may quote what the record says, which may be long."""
 
@@ -44,13 +47,19 @@ def reject(part: PartitionRecords, r: Record, reason: str, detail: str) -> Rejec
 
 
 def with_headers(rejected: Sequence[Rejected], parts: Sequence[PartitionRecords]) -> list[Rejected]:
-    """These records, rejected from `parts`, with the headers they came with."""
+    """These records, rejected from `parts`, with the headers they came with; rows of a frame only if that is not much."""
     by_partition = {p.partition: p.records for p in parts}
+    rows = Counter((r.partition, r.offset) for r in rejected)
+    own = {}
+    for (partition, offset), number in rows.items():
+        records = by_partition[partition]
+        headers = own_headers(records[bisect_left(records, offset, key=lambda x: x.offset)])
+        left_out = number > 1 and number * _size(headers) > _MOST_SHARED_BYTES
+        own[partition, offset] = ((), _left_out(headers)) if left_out else (headers, "")
     out = []
     for r in rejected:
-        records = by_partition[r.partition]
-        headers = own_headers(records[bisect_left(records, r.offset, key=lambda x: x.offset)])
-        out.append(replace(r, headers=headers) if headers else r)
+        headers, note = own[r.partition, r.offset]
+        out.append(replace(r, headers=headers, detail=r.detail + note) if headers or note else r)
     return out
 
 
@@ -68,7 +77,14 @@ def fit(r: Rejected) -> Rejected:
             detail = f"{detail} ({name} of {len(kept[name] or b'')} bytes left out; it stands in {r.topic} at this offset)"
             kept[name] = None
     headers = r.headers
-    if sum(len(name) + len(data) for name, data in headers) > MOST_HEADER_BYTES:
-        detail = f"{detail} ({len(headers)} headers left out, they are too large)"
-        headers = ()
+    if _size(headers) > MOST_HEADER_BYTES:
+        detail, headers = detail + _left_out(headers), ()
     return replace(r, detail=detail, key=kept["key"], value=kept["value"], headers=headers)
+
+
+def _size(headers: tuple[tuple[str, bytes], ...]) -> int:
+    return sum(len(name.encode(errors="replace")) + len(data) + _HEADER_BYTES for name, data in headers)
+
+
+def _left_out(headers: tuple[tuple[str, bytes], ...]) -> str:
+    return f" ({len(headers)} headers left out, they are too large)"

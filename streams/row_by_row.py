@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from streams.row_types import Head
+from streams.row_types import TOO_DEEP, Head, too_deep
 from streams.wire import (
     ARROW_STREAM,
     BAD_RANGE,
     BAD_SYMBOL,
+    CLOCK,
     FUTURE,
     INDEX_BITS,
     MAX_REVISION,
@@ -92,6 +93,9 @@ class RowByRow:
         """Add each record, of which the first is the chunk's `seq`-th, to its set's rows or to the rejected."""
         decode, astuple, homes, partition = self._decode, msgspec.structs.astuple, self._homes, part.partition
         for at, r in enumerate(part.records, seq):
+            if r.value is not None and too_deep(r.value):
+                rejected.append(_reject(part, r, "undecodable", TOO_DEEP))
+                continue
             try:
                 row: Any = decode(r.value)  # type: ignore[arg-type]  # None (a tombstone) is refused like bad JSON
                 rows = by_type[type(row)]
@@ -135,7 +139,7 @@ class RowByRow:
             head = self._head(r.value) if r.value is not None else None
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             head = None
-        if head is not None and head.feature_set not in self._layout:
+        if head is not None and head.feature_set not in self._layout and head.feature_set != CLOCK:
             known = ", ".join(sorted(self._layout)) or "none"
             return _reject(part, r, "unknown_feature_set", UNKNOWN_SET.format(head.feature_set, known))
         if r.value is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from streams.row_types import MAX_NESTING, too_deep
 from streams.wire import INDEX_BITS, MAX_REVISION, MAX_TS_US, FeatureBatch
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def good_batches(
     """A batch per feature set of these records, of which the first is the chunk's `seq`-th; None if any row is not good."""
     records = parts[0].records if len(parts) == 1 else [r for part in parts for r in part.records]
     try:
-        rows = [decode(r.value) for r in records]  # type: ignore[arg-type]  # None raises, as bad JSON does
+        values: list[bytes] = [r.value for r in records]  # type: ignore[misc]  # None raises, as bad JSON does
+        if max(map(len, values)) > MAX_NESTING and any(map(too_deep, values)):
+            return None
+        rows = [decode(value) for value in values]
         symbols = [row.symbol for row in rows]
         key_of: dict[str, bytes] = {}
         at = 0

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streams.layout import SetLayout
+
+
+MAX_NESTING = 400
+TOO_DEEP = f"not a feature row: arrays or objects nested more than {MAX_NESTING} deep"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_ALL_BUT_BRACKETS = bytes(c for c in range(256) if c not in b"[]{}")
+
+
+def too_deep(value: bytes) -> bool:
+    """Whether a JSON text is nested deeper than `MAX_NESTING`; a text that is no JSON may be called so.
+
+    Decoders give up at a depth that depends on who called them, and a row must be good or bad whoever reads it.
+
+    >>> too_deep(b"[" * 500 + b"]" * 500), too_deep(b"[" + b"[]," * 500 + b"[]]"), too_deep(b'["' + b"[" * 999 + b'"]')
+    (True, False, False)
+    """
+    if len(value) <= 2 * MAX_NESTING or value.count(b"[") + value.count(b"{") <= MAX_NESTING:
+        return False
+    brackets = np.frombuffer(_STRING.sub(b"", value).translate(None, _ALL_BUT_BRACKETS), np.uint8)
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
+    return bool(np.cumsum(steps).max(initial=0) > MAX_NESTING)
 
 
 class Head(msgspec.Struct):

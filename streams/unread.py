@@ -30,4 +30,11 @@ def count_unread(rows: Iterable[bytes], layout: Layout) -> int:
     """
     read = {name: frozenset(s.features) for name, s in layout.items()}
     nothing: frozenset[str] = frozenset()
-    return sum(len(row.values.keys() - read.get(row.feature_set, nothing)) for row in map(_decode, rows))
+    return sum(len(row.values.keys() - read.get(row.feature_set, nothing)) for row in map(_named, rows))
+
+
+def _named(row: bytes) -> _Named:
+    try:
+        return _decode(row)
+    except UnicodeError:  # rows are read without a look at names nobody asks for
+        return _decode(row.decode(errors="replace").encode())

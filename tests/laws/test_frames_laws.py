@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from streams.frame_columns import write_frame
 from streams.inference_log import decode_log
 from streams.pipeline import Pipeline, StepResult
 from streams.records import PartitionRecords
-from streams.wire import ARROW_STREAM
-from tests.laws.test_windows_laws import PARTITIONS, SETS, SPECS, bits, handle_of, home, reader_of, streams, wire
+from streams.wire import ARROW_STREAM, CLOCK
+from tests.laws.oracle import Row
+from tests.laws.test_windows_laws import PARTITIONS, SETS, SPECS, SYMBOLS, bits, handle_of, home, reader_of, streams, wire
 from tests.record import Record
 
 if TYPE_CHECKING:
     from models.handle import ModelHandle
     from models.spec import ServingSpec
-    from tests.laws.oracle import Row
 
 HEADERS = (("content-type", ARROW_STREAM),)
 FEATURES = [f for features in SETS.values() for f in features]
@@ -53,8 +54,12 @@ Records = dict[int, list[tuple[Record, list["Row"]]]]
 
 @st.composite
 def grouped(draw: st.DrawFn) -> tuple[list[Row], Records]:
-    """Rows, and the same rows as records of their partitions: frames and JSON rows in any mixture, offsets with gaps."""
+    """Rows, clock rows among them, and the same as records of their partitions: frames and JSON mixed, offsets with gaps."""
     rows = draw(streams())
+    for at in sorted(draw(st.sets(st.integers(0, len(rows)), max_size=3)), reverse=True):
+        us = draw(st.integers(0, 150))
+        rows.insert(at, Row(0, draw(st.sampled_from(SYMBOLS)), CLOCK, us, us, 0, {}))
+    rows = [replace(row, offset=offset) for offset, row in enumerate(rows)]
     out: Records = {}
     for partition in range(PARTITIONS):
         left = [r for r in rows if home(r.symbol) == partition]

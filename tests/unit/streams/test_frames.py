@@ -17,7 +17,7 @@ from streams.layout import SetLayout
 from streams.partitioner import partition_of
 from streams.records import PartitionRecords
 from streams.rejections import rejection_headers
-from streams.wire import ARROW_STREAM, MAX_REVISION, MAX_SYMBOL_BYTES, MAX_TS_US, position_of
+from streams.wire import ARROW_STREAM, CLOCK, MAX_REVISION, MAX_SYMBOL_BYTES, MAX_TS_US, position_of
 from tests.unit.streams.framing import (
     AWAY,
     DICTIONARY,
@@ -93,6 +93,11 @@ def test_texts_in_any_of_arrows_layouts(kind: pa.DataType) -> None:
     rows = table({}, {"symbol": NEAR}, {}, types={"symbol": kind, "feature_set": kind})
     assert taken(rows).symbols == ["A", NEAR, "A"]
     assert taken(rows.slice(1)).symbols == [NEAR, "A"]
+    bad = table({}, {"ts_event_us": -1}, {"symbol": AWAY}, types={"symbol": kind, "feature_set": kind})
+    (batch,), rejected, _ = decode(bad)
+    assert (batch.symbols, [r.key for r in rejected]) == (["A"], [b"A", AWAY.encode()])
+    parts = [PartitionRecords("f", HOME, [record(write_frame(rows))])]
+    assert rejected_rows(parts, decoder().decode(parts)[0][0], [("conflict", "no")] * 3)[1].key == NEAR.encode()
 
 
 def test_a_dictionary_may_repeat_itself_hold_nulls_or_more_than_is_used() -> None:
@@ -145,6 +150,19 @@ def test_columns_without_any_value_may_be_of_type_null() -> None:
 def test_a_frame_without_rows_is_nothing() -> None:
     batches, rejected, counts = decode(table({}).slice(0, 0))
     assert (batches, rejected, counts) == ([], [], {"rows": 0, "frames": 1, "unread_features": 0})
+
+
+def test_clock_rows_are_rows_as_in_json() -> None:
+    clock = {"feature_set": CLOCK, "ts_event_us": 300, "a": None, "b": None}
+    batches, (bad,), counts = decode(table({}, clock, clock | {"symbol": NEAR, "ts_known_us": 310}, clock | {"symbol": AWAY}))
+    assert [(b.feature_set, b.symbols, b.seq.tolist(), b.ts_known_us.tolist()) for b in batches] == [
+        ("bars", ["A"], [0], [100 + LAYOUT["bars"].publication_lag_us]),
+        (CLOCK, ["A", NEAR], [1, 2], [300, 310]),
+    ]
+    assert batches[1].values.shape == (2, 0)
+    assert (bad.reason, counts["rows"]) == ("wrong_partition", 4)
+    assert json.loads(bad.value or b"")["feature_set"] == CLOCK
+    assert decode(table(clock), layout={})[0][0].symbols == ["A"]
 
 
 # ---- bad rows

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.arrowstream import check_stream
 from streams.frame_columns import write_frame
+from streams.frames import FrameDecoder
 from streams.records import PartitionRecords
 from streams.rejections import rejection_headers
-from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS
+from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS, Homes
+from tests.fuzz import bombs
 from tests.record import Record
 from tests.unit.streams.framing import (
     DICTIONARY,
@@ -94,6 +97,43 @@ def test_a_frame_that_is_none_is_refused_whole_with_its_bytes(value: bytes, says
     assert (one.reason, one.content_type) == ("undecodable", ARROW_STREAM)
     assert says in one.detail
     assert dict(rejection_headers(one))["content-type"] == ARROW_STREAM
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (bombs.shared_pairs(), "metadata says more than it holds"),
+        (bombs.shared_fields(), "metadata says more than it holds"),
+        (bombs.shared_zone(), "metadata says more than it holds"),
+        (bombs.many_views(), "more buffers than the batch"),
+        (bombs.many_views(-1), "more buffers than the batch"),
+        (bombs.old_compression(), "compressed"),
+        (bombs.message_pairs(), "metadata says more than it holds"),
+        (bombs.big_endian(), "big-endian"),
+    ],
+)
+def test_what_is_small_and_would_be_large_is_refused_before_arrow_reads_it(value: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_stream(value, max_rows=MAX_FRAME_ROWS)
+    assert says in refused(value).detail
+
+
+@pytest.mark.parametrize("columns", [0, 1, 3, 2_000])
+def test_schemas_that_say_each_thing_once_pass(columns: int) -> None:
+    kinds = [pa.timestamp("us", "Europe/Berlin"), pa.list_(pa.struct([("a", pa.int8()), ("", pa.string_view())])), pa.null()]
+    fields = [pa.field(f"c{i}" * (i % 3), kinds[i % 3], metadata={"k": "v" * (i % 5)} if i % 2 else None) for i in range(columns)]
+    for metadata in (None, {"a": "", "": "b" * 999}):
+        rows = pa.Table.from_batches([], pa.schema(fields, metadata))
+        check_stream(write_frame(rows), max_rows=MAX_FRAME_ROWS)
+
+
+def test_schemas_seen_do_not_fill_memory() -> None:
+    frames = FrameDecoder(LAYOUT, Homes(3), max_future_us=10**9)
+    part = PartitionRecords("f", HOME, [])
+    for i in range(40):
+        metadata = {"m": f"{i}" + "x" * 900_000}
+        frames.decode(part, record(write_frame(table({}).replace_schema_metadata(metadata))), seq=0)
+    assert sum(map(len, frames._plans)) <= 16 << 20
 
 
 def test_a_tombstone_with_the_header_is_refused() -> None:

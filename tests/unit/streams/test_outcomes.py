@@ -13,6 +13,7 @@ from streams.outcomes import UNKNOWN, OutcomeDecoder
 from streams.partitioner import partition_of
 from streams.records import MAX_REVISION, MAX_TS_US, PartitionRecords
 from streams.rejections import MOST_BYTES, reject
+from streams.wire import BAD_SYMBOL
 from tests.record import Record
 
 DECODER = OutcomeDecoder(partitions=4, max_future_us=300_000_000)
@@ -84,6 +85,18 @@ def test_bad_outcomes_are_refused_with_their_reason_and_bytes(value: bytes | Non
     assert (refused.reason, refused.value, refused.key, refused.offset) == (reason, value, b"GOOG", 7)
     assert (refused.topic, refused.partition) == ("trading.outcomes", GOOG)
     assert refused.detail
+
+
+@pytest.mark.parametrize("symbol", ["", "A\x00", "ä" * 129, "x" * 90_000])
+def test_a_symbol_that_cannot_be_is_refused_as_it_is_in_features(symbol: str) -> None:
+    _, (refused,) = DECODER.decode(part(wire(symbol=symbol), key=symbol.encode()))
+    assert (refused.reason, refused.detail) == ("out_of_range", BAD_SYMBOL)
+
+
+def test_what_is_nested_too_deep_to_read_is_refused() -> None:
+    for nested in (b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"[" * 100_000):
+        batch, (refused,) = DECODER.decode(part(wire()[:-1] + b', "q": ' + nested + b"}", wire()))
+        assert (refused.reason, refused.offset, batch.offset.tolist()) == ("undecodable", 7, [8])
 
 
 def test_a_symbol_on_another_partition_is_named() -> None:

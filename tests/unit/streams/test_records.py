@@ -1,60 +1,18 @@
-"""What becomes of the features topic's bytes: a row, or a refusal with its reason and the bytes as they came."""
+"""What becomes of the features topic's bytes that are rows: every field, and what nobody reads."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from streams.layout import SetLayout
-from streams.partitioner import partition_of
-from streams.records import MAX_SYMBOL_BYTES, MAX_TS_US, FeatureBatch, FeatureDecoder, PartitionRecords, Rejected
+from streams.records import FeatureDecoder, PartitionRecords
+from streams.row_types import MAX_NESTING, TOO_DEEP
+from streams.wire import Homes
 from tests.record import Record
-
-PARTITIONS = 3
-HOME = partition_of(b"A", PARTITIONS)
-LAYOUT = {
-    "bars": SetLayout("bars", ("a", "b"), publication_lag_us=5, depth_rows=4),
-    "slow": SetLayout("slow", ("z",), publication_lag_us=7, depth_rows=4),
-}
-ONE_SET = {"bars": LAYOUT["bars"]}
-NOW_MS = 1_000_000
-MAX_FUTURE_US = 1_000
-
-
-def row(**changes: Any) -> bytes:
-    """A good row's bytes; a change to `...` leaves the field out."""
-    given: dict[str, Any] = {"symbol": "A", "feature_set": "bars", "ts_event_us": 100, "values": {"a": 1.5, "b": -2}}
-    return json.dumps({k: v for k, v in (given | changes).items() if v is not ...}).encode()
-
-
-def decode(
-    *values: bytes | None, key: bytes | None = b"A", partition: int = HOME, layout: dict[str, SetLayout] | None = None
-) -> tuple[list[FeatureBatch], list[Rejected]]:
-    decoder = FeatureDecoder(LAYOUT if layout is None else layout, partitions=PARTITIONS, max_future_us=MAX_FUTURE_US)
-    records = [Record(10 + i, NOW_MS, key, v) for i, v in enumerate(values)]
-    return decoder.decode([PartitionRecords("f", partition, records)])
-
-
-def taken(value: bytes, **more: Any) -> FeatureBatch:
-    batches, rejected = decode(value, **more)
-    assert rejected == []
-    (batch,) = batches
-    return batch
-
-
-def refused(value: bytes | None, **more: Any) -> Rejected:
-    batches, rejected = decode(value, **more)
-    assert batches == []
-    (one,) = rejected
-    assert (one.topic, one.partition, one.offset, one.value) == ("f", more.get("partition", HOME), 10, value)
-    assert one.key == more.get("key", b"A")
-    return one
+from tests.unit.streams.rowbytes import HOME, LAYOUT, MAX_FUTURE_US, NOW_MS, PARTITIONS, decode, refused, row, taken
 
 
 def test_a_row_is_read_field_by_field() -> None:
@@ -107,6 +65,51 @@ def test_values_that_no_model_reads_are_counted_in_whatever_company() -> None:
         assert sum(len(b.symbols) for b in batches) == counts["rows"] - bad == len(values) - bad
 
 
+def test_names_that_are_no_text_and_nobody_reads_are_counted_and_harm_nothing() -> None:
+    odd = row(values={"a": 1.0, "q": 2}).replace(b'"q"', b'"\xff\xfe"')
+    for values in ([odd], [odd, None], [row(), odd]):
+        counts: Counter[str] = Counter()
+        decoder = FeatureDecoder(LAYOUT, partitions=PARTITIONS, max_future_us=MAX_FUTURE_US)
+        records = [Record(i, NOW_MS, b"A", v) for i, v in enumerate(values)]
+        (batch,), rejected = decoder.decode([PartitionRecords("f", HOME, records)], counts)
+        assert (len(batch.symbols), counts["unread_features"], len(rejected)) == (
+            sum(v is not None for v in values),
+            1,
+            None in values,
+        )
+
+
+@pytest.mark.parametrize(("start", "stop"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("place", ["a feature nobody reads", "an unknown field"])
+def test_how_deep_a_row_may_be_nested_does_not_depend_on_who_reads_it(start: bytes, stop: bytes, place: str) -> None:
+    def nested(depth: int) -> bytes:
+        inner = start * depth + b"1" + stop * depth
+        return (
+            row().replace(b"-2}", b'-2, "q": ' + inner + b"}") if place[0:4] == "a fe" else row()[:-1] + b', "q": ' + inner + b"}"
+        )
+
+    def reasons(depth: int, frames: int) -> list[str]:
+        if frames:
+            return reasons(depth, frames - 1)
+        return [r.detail for values in ([nested(depth)], [nested(depth), row()]) for r in decode(*values)[1]]
+
+    for frames in (0, 100, 300):
+        assert reasons(MAX_NESTING - 2, frames) == []
+        for depth in (MAX_NESTING + 1, 900, 100_000):
+            assert reasons(depth, frames) == [TOO_DEEP] * 2
+
+
+def test_a_clock_row_that_is_none_is_not_said_to_be_of_an_unknown_set() -> None:
+    assert refused(row(feature_set="__clock__", values=...)).reason == "undecodable"
+
+
+def test_ever_new_symbols_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.wire._MOST_HOMES", 10)
+    homes = Homes(PARTITIONS)
+    assert [homes[f"{i}"] for i in range(99)] == [Homes(PARTITIONS)[f"{i}"] for i in range(99)]
+    assert len(homes) <= 10
+
+
 def test_the_last_of_two_equal_keys_counts() -> None:
     value = row().replace(b'"ts_event_us": 100', b'"ts_event_us": 7, "ts_event_us": 100')
     assert taken(value).ts_event_us.tolist() == [100]
@@ -114,196 +117,3 @@ def test_the_last_of_two_equal_keys_counts() -> None:
 
 def test_unknown_fields_of_a_row_are_ignored() -> None:
     assert taken(row(source="vendor", nested={"feature_set": "slow"})).symbols == ["A"]
-
-
-@pytest.mark.parametrize("layout", [LAYOUT, ONE_SET, {}])
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        (None, "undecodable"),
-        (b"", "undecodable"),
-        (b"\xff\x00\x80", "undecodable"),
-        (b"null", "undecodable"),
-        (b"[1, 2]", "undecodable"),
-        (b'"A"', "undecodable"),
-        (row() + b"x", "undecodable"),
-        (b"\xef\xbb\xbf" + row(), "undecodable"),
-        (row().decode().encode("utf-16"), "undecodable"),
-        (row(feature_set=...), "undecodable"),
-        (row(feature_set=5), "undecodable"),
-        (row(feature_set=None), "undecodable"),
-        (row(feature_set="other"), "unknown_feature_set"),
-        (row(feature_set=""), "unknown_feature_set"),
-        (row(feature_set="other", symbol=5, values=...), "unknown_feature_set"),
-        (b'{"feature_set": "bars", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "undecodable"),
-        (b'{"feature_set": ' + b"[" * 100_000, "undecodable"),
-        (b"[" * 1_000_000, "undecodable"),
-    ],
-)
-def test_what_is_no_row_is_refused_whichever_models_are_served(
-    layout: dict[str, SetLayout], value: bytes | None, reason: str
-) -> None:
-    one = refused(value, layout=layout)
-    assert one.reason == reason
-    assert one.detail
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        row(symbol=...),
-        row(symbol=5),
-        row(symbol=None),
-        row(values=...),
-        row(values=[1, 2]),
-        row(values={"a": "1.5"}),
-        row(values={"a": [1]}),
-        row(ts_event_us=...),
-        row(ts_event_us=None),
-        row(ts_event_us="100"),
-        row(ts_event_us=100.0),
-        row(ts_event_us=True),
-        row(ts_known_us=1.5),
-        row(revision=None),
-        row(revision="1"),
-        row().replace(b"1.5", b"NaN"),
-        row().replace(b"1.5", b"Infinity"),
-        row().replace(b"1.5", b"1e999"),
-        row().replace(b"1.5", b"9" * 5000),
-        row().replace(b": 100", b": " + b"9" * 5000),
-        row().replace(b'"A"', b'"\\ud800"'),
-        row().replace(b'"A"', b'"\xff"'),
-    ],
-)
-@pytest.mark.parametrize("layout", [LAYOUT, ONE_SET])
-def test_a_row_with_a_bad_field_is_undecodable(value: bytes, layout: dict[str, SetLayout]) -> None:
-    one = refused(value, layout=layout)
-    assert (one.reason, one.detail[:19]) == ("undecodable", "not a feature row: ")
-
-
-def test_an_undecodable_row_names_its_field() -> None:
-    assert refused(row(values={"a": "1.5"})).detail.endswith("- at `$.values.a`")
-    assert refused(None).detail == "empty value"
-
-
-def test_the_known_feature_sets_are_named() -> None:
-    assert refused(row(feature_set="other")).detail == "no served model reads feature set 'other'; they read: bars, slow"
-    assert refused(row(), layout={}).detail == "no served model reads feature set 'bars'; they read: none"
-
-
-@pytest.mark.parametrize("key", [None, b"", b"B", b"a", b"A ", b"\xff\xfe", "Ä".encode("latin-1")])
-def test_another_key_than_the_symbol_is_refused(key: bytes | None) -> None:
-    one = refused(row(), key=key)
-    assert (one.reason, one.detail) == ("key_mismatch", f"key {key!r} is not the row's symbol 'A' in UTF-8")
-
-
-def test_a_symbol_is_any_text_in_utf_8() -> None:
-    for symbol in ("ÄÖ", "日経", "🚀", "a:b", "A\tB", "\\"):
-        key = symbol.encode()
-        assert taken(row(symbol=symbol), key=key, partition=partition_of(key, PARTITIONS)).symbols == [symbol]
-
-
-@pytest.mark.parametrize("partition", [p for p in range(PARTITIONS) if p != HOME])
-def test_another_partition_than_the_symbols_is_refused(partition: int) -> None:
-    one = refused(row(), partition=partition)
-    assert one.reason == "wrong_partition"
-    assert f"'A' belongs on partition {HOME}" in one.detail
-    assert "murmur2_random" in one.detail
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"ts_event_us": -1},
-        {"ts_event_us": MAX_TS_US},
-        {"ts_event_us": 10**30},
-        {"ts_known_us": -1},
-        {"ts_known_us": MAX_TS_US},
-        {"ts_event_us": MAX_TS_US - 1},  # known by default after the end of time
-        {"revision": -1},
-        {"revision": 1024},
-        {"revision": 10**30},
-    ],
-)
-def test_numbers_out_of_range_are_refused(changes: dict[str, int]) -> None:
-    one = refused(row(**changes))
-    assert one.reason == "out_of_range"
-    assert str(MAX_TS_US) in one.detail
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    ["", "x" * (MAX_SYMBOL_BYTES + 1), "ä" * (MAX_SYMBOL_BYTES // 2 + 1), "y" * 1_000_000, "\x00", "__faust\x00offset__"],
-)
-def test_a_symbol_that_records_or_tables_cannot_hold_is_refused(symbol: str) -> None:
-    key = symbol.encode()
-    one = refused(row(symbol=symbol), key=key)
-    assert (one.reason, one.detail) == (
-        "out_of_range",
-        f"symbol must be 1 to {MAX_SYMBOL_BYTES} bytes long in UTF-8, without NUL",
-    )
-    key = b"x" * MAX_SYMBOL_BYTES
-    assert taken(row(symbol=key.decode()), key=key, partition=partition_of(key, PARTITIONS)).symbols == [key.decode()]
-
-
-@pytest.mark.parametrize(("ahead_us", "fate"), [(MAX_FUTURE_US, "taken"), (MAX_FUTURE_US + 1, "future")])
-@pytest.mark.parametrize("name", ["ts_event_us", "ts_known_us"])
-def test_a_row_from_the_future_is_refused(name: str, ahead_us: int, fate: str) -> None:
-    at = NOW_MS * 1000 + ahead_us
-    value = row(**{name: at}, **({"ts_known_us": at - 5} if name == "ts_event_us" else {}))
-    if fate == "taken":
-        taken(value)
-    else:
-        one = refused(value)
-        assert (one.reason, "inference.max_future" in one.detail) == ("future", True)
-
-
-def test_one_bad_record_does_not_touch_its_neighbours() -> None:
-    batches, rejected = decode(row(), b"no", row(feature_set="slow", values={"z": 3}), None, row(ts_event_us=200))
-    assert [(b.feature_set, b.source_offset.tolist(), b.seq.tolist()) for b in batches] == [
-        ("bars", [10, 14], [0, 4]),
-        ("slow", [12], [2]),
-    ]
-    assert [r.offset for r in rejected] == [11, 13]
-
-
-def mutated(draw: st.DrawFn) -> bytes:
-    """A good row with a few bytes changed, dropped or doubled."""
-    value = bytearray(row(ts_known_us=150, revision=1))
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(value) - 1))
-        what = draw(st.integers(0, 3))
-        if what == 0:
-            value[at] = draw(st.integers(0, 255))
-        elif what == 1:
-            del value[at : at + draw(st.integers(1, 5))]
-        elif what == 2:
-            value[at:at] = value[at : at + 9]
-        else:
-            value[at : at + 1] = draw(
-                st.sampled_from([b"-", b"9999999999999999999", b"null", b'"', b"{", b"]", b"1e400", b"\\u"])
-            )
-        if not value:
-            break
-    return bytes(value)
-
-
-@settings(max_examples=400)
-@given(st.lists(st.one_of(st.none(), st.binary(max_size=60), st.composite(mutated)()), min_size=1, max_size=8))
-def test_any_bytes_become_rows_or_refusals_and_nothing_raises(values: list[bytes | None]) -> None:
-    for layout in (LAYOUT, ONE_SET):
-        batches, rejected = decode(*values, layout=layout)
-        fates = [int(o) for b in batches for o in b.source_offset] + [r.offset for r in rejected]
-        assert sorted(fates) == list(range(10, 10 + len(values)))
-        assert all(r.value == values[r.offset - 10] and r.key == b"A" and r.detail for r in rejected)
-        for b in batches:
-            assert b.values.shape == (len(b.symbols), len(LAYOUT[b.feature_set].features))
-            assert not np.isinf(b.values).any()
-
-
-@settings(max_examples=100)
-@given(st.dictionaries(st.sampled_from("ab"), st.none() | st.floats(allow_nan=False, allow_infinity=False)), st.integers(0, 1023))
-def test_a_valid_row_keeps_every_bit(values: dict[str, float | None], revision: int) -> None:
-    batch = taken(row(values=values, revision=revision))
-    expected = [np.nan if values.get(f) is None else values[f] for f in "ab"]
-    assert batch.values.tobytes() == np.array([expected], dtype=np.float64).tobytes()

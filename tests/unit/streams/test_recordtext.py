@@ -7,6 +7,7 @@ import math
 
 import pyarrow as pa
 
+from streams.frame_columns import write_frame
 from streams.recordtext import ARROW, CONTENT_TYPE, record_lines
 from tests.unit.streams.wire import GOLDEN, golden
 
@@ -43,3 +44,25 @@ def test_a_rejected_record_shows_its_reason_and_its_bytes() -> None:
 
 def test_what_is_no_json_is_shown_as_text() -> None:
     assert record_lines(b"\xffplain", []) == ["\\xffplain"]
+
+
+def test_nothing_a_record_says_reaches_the_terminal_as_more_than_text() -> None:
+    assert record_lines(b"\x1b[2Jgone\nnext", []) == ["\\u001b[2Jgone\\nnext"]
+    (line,) = record_lines('{"a": "\x9b1m"}'.encode(), [])
+    assert line.isprintable()
+    assert json.loads(line) == {"a": "\x9b1m"}
+
+
+def test_what_cannot_be_shown_is_said_and_what_is_endless_is_cut() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    assert record_lines(deep, []) == [deep.decode()]
+    odd = [pa.schema([("t", pa.timestamp("ns"))], {"columns": "{"}), pa.schema([("t", pa.int8())], {b"\xff": b"\xff"})]
+    for schema in odd:
+        rows = pa.Table.from_arrays([pa.array([1], schema.field(0).type)], schema=schema)
+        assert len(record_lines(write_frame(rows), [(CONTENT_TYPE, ARROW)])) == 1
+    listed = pa.table({"vector": [[1.0]]}).replace_schema_metadata({"columns": "5"})
+    assert record_lines(write_frame(listed), [(CONTENT_TYPE, ARROW)]) == ['{"vector":[1.0]}']
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int8()), ["x" * 100_000])
+    lines = record_lines(write_frame(pa.table({"w": words})), [(CONTENT_TYPE, ARROW)])
+    assert len(lines) < 400
+    assert lines[-1] == f"({2_000 - len(lines) + 1} more rows)"

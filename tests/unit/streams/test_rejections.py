@@ -47,3 +47,21 @@ def test_a_record_keeps_its_own_headers_unless_they_are_a_bomb() -> None:
     assert (bomb.headers, bomb.detail) == ((), "why (1000 headers left out, they are too large)")
     forged = replace(one, headers=(("__connect.errors.topic", b"other"),))
     assert rejection_headers(forged) == rejection_headers(one)
+
+
+def test_headers_without_a_byte_are_a_bomb_as_well() -> None:
+    bomb = fit(Rejected("f", 1, 9, b"k", b"v", "future", "why", headers=(("", b""),) * 10_000))
+    assert (bomb.headers, bomb.detail) == ((), "why (10000 headers left out, they are too large)")
+
+
+def test_headers_of_a_frame_are_not_multiplied_by_its_bad_rows() -> None:
+    headers = tuple((f"h{i}", b"x" * 40) for i in range(200))
+    part = PartitionRecords("f", 1, [Record(8, 0, None, b"v", headers), Record(9, 0, None, b"v", headers)])
+    rows = [Rejected("f", 1, 9, b"k", b"v", "future", f"row {i}") for i in range(1_000)]
+    alone = Rejected("f", 1, 8, b"k", b"v", "future", "row 0")
+    out = with_headers([alone, *rows], [part])
+    assert out[0].headers == headers
+    assert {(r.headers, r.detail.partition(" (")[2]) for r in out[1:]} == {((), "200 headers left out, they are too large)")}
+    few = with_headers(rows[:10], [part])
+    assert all(r.headers is few[0].headers for r in few)
+    assert few[0].headers == headers
