@@ -130,10 +130,12 @@ def joined_times(held: bytes, came: bytes) -> bytes:
     may be either. The second alone where one cannot be read.
     """
     try:
-        known = dict(_unpack(held)) | dict(_unpack(came))
+        before, after = dict(_unpack(held)), dict(_unpack(came))
     except StateLayoutError:
         return came
-    return _pack(sorted(known.items())[-_KEPT_JOINED:])
+    if not before or max(before) in after:  # it goes on from the one held, as one writer's do: what it left out is too old
+        return came
+    return _pack(sorted((before | after).items())[-_KEPT_JOINED:])
 
 
 def _pack(pairs: Iterable[tuple[int, int]]) -> bytes:

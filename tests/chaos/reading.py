@@ -97,6 +97,11 @@ class Following:
 
         return check
 
+    def moved(self) -> Callable[[], bool]:
+        """Whether the group has committed more of every partition than it has at this moment."""
+        before = self.committed()
+        return lambda: all(now > before[p] for p, now in self.committed().items())
+
     def close(self) -> None:
         """Close its connections."""
         self._consumer.close()

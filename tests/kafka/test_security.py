@@ -152,7 +152,7 @@ def test_workers_of_one_group_come_in_by_password_token_and_certificate(house: H
         assert {way: worker.rows() for way, worker in workers.items() if not worker.rows()} == {}
         for worker in workers.values():
             worker.process.send_signal(signal.SIGTERM)  # all at once: nobody takes over what the others leave
-        assert {way: crew.stop(way) for way in workers} == dict.fromkeys(workers, 0)
+        assert {way: crew.workers.pop(way).process.wait(20) for way in workers} == dict.fromkeys(workers, 0)
     ledger = audit(names, sent=len(rows))
     assert ledger.faults == {}
     assert ledger.fates["predicted"] > 0

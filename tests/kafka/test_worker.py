@@ -70,6 +70,8 @@ def test_workers_join_leave_and_are_killed_while_rows_flow_and_an_emptied_disk_i
                 crew.kill("a")
                 crew.start("a", wipe=kill == 1)
                 crew.wait_ready("a", timeout_s=30)
+            for _ in range(2):  # what the last one killed had begun to write is then out of use in every partition
+                crew.wait("a commit of every partition", group.moved())
         crew.wait("all committed", group.past())
         started = time.monotonic()
         assert crew.stop("a") == 0

@@ -37,6 +37,8 @@ def wiped(context: Context) -> Result:
             run.crew.start("a", wipe=True)
             run.result.faults += 1
             run.recover(since, ends=ends)
+        for _ in range(2):  # what the last one killed had begun to write is then out of use in every partition
+            run.crew.wait("a commit of every partition", run.group.moved())
         run.settle()
         code = run.crew.stop("a")
         live = entries(run.folder / "a")

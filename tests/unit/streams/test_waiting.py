@@ -30,6 +30,13 @@ def test_a_worker_goes_on_from_the_time_at_its_offset_whichever_value_came_last(
         assert times.take_dirty() == [(0, value((50, 5), (70, 7), (71, 7)))]
 
 
+def test_one_writers_values_in_a_row_leave_the_last_as_it_was_written() -> None:
+    """So a folder rebuilt from the changelog holds the bytes of the one that was lost."""
+    before, after = value((10, 1), (20, 2), (30, 3)), value((20, 2), (30, 3), (40, 4))
+    assert joined_times(before, after) == after
+    assert joined_times(value(), after) == after
+
+
 def test_joined_times_are_bounded_and_the_newest_are_kept() -> None:
     joined = value((0, 0))
     for n in range(1, 200):
