@@ -18,7 +18,7 @@ from pathlib import Path
 
 VERSION = "4.1.0"
 JAVA_AT_LEAST = 17
-_MAVEN_TIMEOUT_S = 300
+_MAVEN_TIMEOUT_S = 80
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8"
 _POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
