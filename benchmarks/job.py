@@ -64,6 +64,17 @@ class Job:
         return {**asdict(self), "columns": self.features * len(self.lags_bars), "frame_rows": FRAME_ROWS}
 
 
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """A consumed record, as aiokafka has it."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 class Feed:
     """The job's rows, encoded before anything is timed.
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from benchmarks.job import Feed, Job
+from benchmarks.job import Consumed, Feed, Job
 from benchmarks.served import read_model, trees_text, write_model
 from benchmarks.surroundings import cores, machine
 from models.errors import RuntimeMissing
@@ -62,17 +62,6 @@ class Figures:
     step_us_per_row: float = 0.0
     model_us_per_row: float = 0.0
     model_share: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A consumed record, as aiokafka has it."""
-
-    offset: int
-    timestamp: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def _native(text: str, columns: int, folder: Path) -> Predict:
@@ -230,7 +219,7 @@ def _chunk(feed: Feed, tick: int) -> list[PartitionRecords]:
     chunk = []
     for p, rows in enumerate(feed.messages):
         n = len(feed.symbols_of[p])
-        records = [_Record(k, 2_000_000_000_000, rows[k]["key"], rows[k]["value"]) for k in range(tick * n, (tick + 1) * n)]
+        records = [Consumed(k, 2_000_000_000_000, rows[k]["key"], rows[k]["value"]) for k in range(tick * n, (tick + 1) * n)]
         chunk.append(PartitionRecords("trading.features", p, records))
     return chunk
 

@@ -15,11 +15,11 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.job import Feed, Job
+from benchmarks.job import Consumed, Feed, Job
 from benchmarks.served import read_model, write_model
 from benchmarks.surroundings import ROOT, BenchmarkFailed, cores, machine
 from streams.pipeline import Pipeline
@@ -36,17 +36,6 @@ PLOTS: Final = ROOT / "docs"
 _TS_MS: Final = 4_000_000_000_000
 
 
-@dataclass(slots=True)
-class _Row:
-    """A consumed record."""
-
-    offset: int
-    key: bytes
-    value: bytes
-    timestamp: int = _TS_MS
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
 def chunks(feed: Feed, rows: int) -> Iterator[list[PartitionRecords]]:
     """The feed's rows in chunks, each with a share of every partition, as fetches bring them."""
     partitions = len(feed.messages)
@@ -56,7 +45,9 @@ def chunks(feed: Feed, rows: int) -> Iterator[list[PartitionRecords]]:
         for p in range(partitions):
             some = feed.messages[p][at[p] : at[p] + rows // partitions]
             if some:
-                parts.append(PartitionRecords("f", p, [_Row(at[p] + i, m["key"], m["value"]) for i, m in enumerate(some)]))
+                parts.append(
+                    PartitionRecords("f", p, [Consumed(at[p] + i, _TS_MS, m["key"], m["value"]) for i, m in enumerate(some)])
+                )
                 at[p] += len(some)
         yield parts
 

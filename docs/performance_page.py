@@ -54,8 +54,8 @@ windows.
 
 {symbols}
 
-Windows of {most_symbols:,} symbols no longer fit the processor's cache, which is most of what a row costs more there;
-packing is the rest, for with so many symbols a window is touched only a few times between two checkpoints. Models that
+Windows of {most_symbols:,} symbols no longer fit the processor's cache, which is probably what a row
+costs more there beside packing: with so many symbols a window is touched only a few times between two checkpoints. Models that
 read the same columns share decode, windows, vectors and hashes: a second one costs its scoring, its records and its
 log.
 

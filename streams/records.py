@@ -158,7 +158,7 @@ class FeatureDecoder:
         before = len(rejected)
         self._singly.take(stretch, by_type, rejected, seq)
         refused = {r.offset for r in rejected[before:]}
-        return count_unread((r.value for r in records if r.offset not in refused), self._layout)  # type: ignore[misc]
+        return count_unread((r.value for r in records if r.offset not in refused), self._layout)  # type: ignore[misc]  # what is taken has a value
 
     def _good(self, parts: Sequence[PartitionRecords], *, exact: bool, seq: int = 0) -> list[FeatureBatch] | None:
         return good_batches(

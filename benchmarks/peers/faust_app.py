@@ -48,14 +48,14 @@ def make_app(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
 
 def _wait_no_longer(fetch_max_wait_ms: int) -> None:
     """Faust lets the broker hold a fetch for 1.5 s and has no setting for it; the embedded broker would, whatever arrives."""
-    create = AIOKafkaConsumerThread._create_worker_consumer  # noqa: SLF001
+    create = AIOKafkaConsumerThread._create_worker_consumer  # noqa: SLF001 - Faust has no setting for its fetch wait
 
     def created(thread: Any, transport: Any) -> Any:
         consumer = create(thread, transport)
-        consumer._fetch_max_wait_ms = fetch_max_wait_ms  # noqa: SLF001
+        consumer._fetch_max_wait_ms = fetch_max_wait_ms  # noqa: SLF001 - the same
         return consumer
 
-    AIOKafkaConsumerThread._create_worker_consumer = created  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    AIOKafkaConsumerThread._create_worker_consumer = created  # type: ignore[method-assign,assignment]  # noqa: SLF001 - the same
 
 
 def work(app: Any) -> None:

@@ -39,7 +39,7 @@ def main() -> int:
         code = in_child(lambda: campaign(asked.seed, asked.messages, last))
         if code < 0:
             messages: Sequence[Message] = pickle.loads(last.read_bytes())  # noqa: S301 - written by our own child
-            alone = [m for m in messages if in_child(lambda m=m: Features(Tally()).chunk([m])) < 0]  # type: ignore[misc]
+            alone = [m for m in messages if in_child(lambda m=m: Features(Tally()).chunk([m])) < 0]  # type: ignore[misc]  # mypy wants no defaults in lambdas
             print(Failure(asked.seed, 0, f"the process died of signal {-code}", alone or messages))
     return int(code != 0)
 

@@ -53,11 +53,11 @@ def test_the_fuzzer_finds_what_loses_a_row_or_raises(monkeypatch: pytest.MonkeyP
     decode = FeatureDecoder.decode
 
     def loses(self: FeatureDecoder, *args: object) -> object:
-        batches, rejected = decode(self, *args)  # type: ignore[arg-type]
+        batches, rejected = decode(self, *args)  # type: ignore[arg-type]  # passed on as they come
         return batches, rejected[1:]
 
     def raises(self: FeatureDecoder, *args: object) -> object:
-        found = decode(self, *args)  # type: ignore[arg-type]
+        found = decode(self, *args)  # type: ignore[arg-type]  # passed on as they come
         if any("BOM" in r.detail or r.value == b"" for r in found[1]):
             raise UnicodeError("seen")
         return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks.job import BAR_US, START_US, Feed, Job
+from benchmarks.job import BAR_US, START_US, Consumed, Feed, Job
 from benchmarks.reference import Reference
 from benchmarks.served import MODELS, read_model, write_model
 from benchmarks.tuned_loop import Scorer
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 
 TOPIC = "trading.features"
 JOB = Job(symbols=12, features=3, warm_up_rows=0, rows=480, paced=())
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A consumed record, as aiokafka has it."""
-
-    offset: int
-    timestamp: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +98,7 @@ def test_our_pipeline_answers_as_the_reference_does(feed: Feed, handle: ModelHan
             PartitionRecords(
                 TOPIC,
                 p,
-                [_Record(k, 2_000_000_000_000, feed.messages[p][k]["key"], feed.messages[p][k]["value"]) for k in offsets],
+                [Consumed(k, 2_000_000_000_000, feed.messages[p][k]["key"], feed.messages[p][k]["value"]) for k in offsets],
             )
             for p, offsets in piece.items()
         ]
@@ -128,7 +117,7 @@ def test_rows_in_frames_are_answered_as_the_reference_does_with_the_frame_as_the
     pipeline = Pipeline([handle], partitions=JOB.partitions, max_future_us=0, slack_rows=32)
     checked = 0
     for p, frames in enumerate(feed.frames):
-        records = [_Record(k, 2_000_000_000_000, b"", frame, (FRAME_HEADERS[0],)) for k, frame in enumerate(frames)]
+        records = [Consumed(k, 2_000_000_000_000, b"", frame, (FRAME_HEADERS[0],)) for k, frame in enumerate(frames)]
         out = pipeline.step([PartitionRecords(TOPIC, p, records)], lambda _partition, _symbol: None)
         assert out.rejected == []
         checked += reference.check(((part, json.loads(value)) for part, _, value in out.predictions), in_frames=True)

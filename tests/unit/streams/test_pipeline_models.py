@@ -196,8 +196,8 @@ def test_what_a_waiting_revision_supersedes_does_not_depend_on_a_restart() -> No
             pipeline = serve(model)
         out = pipeline.step(
             part(clock, first=5),
-            lambda p, s, held=table: held.get((p, s)),  # type: ignore[misc]
-            lambda p, held=table: [(s, v) for (q, s), v in held.items() if q == p],  # type: ignore[misc]
+            lambda p, s, held=table: held.get((p, s)),  # type: ignore[misc]  # mypy wants no defaults in lambdas
+            lambda p, held=table: [(s, v) for (q, s), v in held.items() if q == p],  # type: ignore[misc]  # the same
         )
         told.append({b["prediction_id"]: b["supersedes"] for b in bodies(out)})
     assert told[0] == told[1]
