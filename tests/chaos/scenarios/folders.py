@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from tests.broker.inference_world import registry
+from tests.chaos.disk import may_not_grow, small_disk
 from tests.chaos.reading import Following
 from tests.chaos.recount import Outcomes, close_windows, judge_monitor, monitor_settings
 from tests.chaos.state import differences, entries, newest_of_changelog
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from tests.chaos.workers import ChaosWorker
     from tests.chaos.world import Context, Result
 
 FULL_S = 5.0
@@ -59,29 +58,30 @@ def wiped(context: Context) -> Result:
 
 def disk_full(context: Context) -> Result:
     """No room for state: the worker says so and leaves; with room again it goes on where it was."""
-    with Run(context, "disk_full") as run:
+    with Run(context, "disk_full") as run, small_disk(run.folder / "a") as disk:
         run.result.title = "disk full on the state folder"
+        if disk is None:
+            run.result.note("no right to mount: files that may not grow stood for a full disk")
         run.begin("a")
         while run.time_left:
             run.sleep(run.rng.uniform(0.5, 2.0))
             worker = run.crew.workers["a"]
-            _no_room(worker)
+            if disk is None:
+                may_not_grow(worker.process.pid, worker.state)
+            else:
+                disk.fill()
             run.result.faults += 1
             begun = time.monotonic()
             while time.monotonic() < begun + FULL_S and not worker.ended:
                 time.sleep(0.05)
             run.result.must("it leaves when its state cannot be written", hold=worker.ended, found="still there")
+            if disk is not None:
+                disk.free()
             if not worker.ended:  # it may hold unwritten state for good: nothing less than a restart is a cure
                 run.crew.kill("a")
                 run.crew.start("a")
             run.recover(time.monotonic())
         return run.finish()
-
-
-def _no_room(worker: ChaosWorker) -> None:
-    """Files of this process may grow no further: a write fails with EFBIG as on a full disk with ENOSPC, no mount needed."""
-    largest = max((f.stat().st_size for f in worker.state.rglob("*") if f.is_file()), default=0)
-    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (largest, largest))
 
 
 def damaged(context: Context) -> Result:
