@@ -3,9 +3,10 @@
 aiokafka makes a `ConsumerRecord` of eleven fields for every record, though the batch's own record already has the
 `key`, `value`, `offset`, `timestamp` and `headers` that a chunk reads. For the topics named here a batch is taken in one
 step; CRC check, control batches, aborted transactions and positions stay aiokafka's own, and so does every other topic.
+Of whatever topic, a batch is read through `headernames`.
 
-Replaced internals of aiokafka 0.14, each with a contract test in tests/unit/streams/test_fetching.py: `PartitionRecords`
-and `FetchResult` of `aiokafka.consumer.fetcher`.
+Replaced internals of aiokafka 0.14, each with a contract test in tests/unit/streams/test_fetching.py: `PartitionRecords`,
+`FetchResult` and `MemoryRecords` of `aiokafka.consumer.fetcher`.
 """
 
 from __future__ import annotations
@@ -15,23 +16,18 @@ from typing import Any
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
+from streams.headernames import KeptBatch, KeptRecords
+
 _whole: set[str] = set()
 
 
-class _Batch:
+class _Batch(KeptBatch):
     """A batch that gives itself as its one record: aiokafka's loop runs once a batch, and the rest is as it was."""
 
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)  # a control batch's marker
+    __slots__ = ()
 
     def __iter__(self) -> Any:
-        records = list(self._batch)
+        records = self.records()
         return iter([_Records(records)] if records else [])
 
 
@@ -45,28 +41,14 @@ class _Records:
         self.offset: int = records[-1].offset
 
 
-class _Batches:
-    """Fetched bytes whose batches give themselves whole."""
-
-    def __init__(self, records: Any) -> None:
-        self._records = records
-
-    def has_next(self) -> bool:
-        """Whether another batch follows."""
-        more: bool = self._records.has_next()
-        return more
-
-    def next_batch(self) -> _Batch:
-        """The next batch."""
-        return _Batch(self._records.next_batch())
-
-
 class WholeBatches(PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
     """Records of one partition's fetch; of a topic in `take_whole` an iterator over lists of them."""
 
     def __init__(self, tp: Any, records: Any, *args: Any) -> None:
         self.whole = tp.topic in _whole
-        super().__init__(tp, _Batches(records) if self.whole else records, *args)
+        if self.whole:
+            records.batch = _Batch
+        super().__init__(tp, records, *args)
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         if not self.whole:
@@ -110,7 +92,8 @@ class FetchedWhole(FetchResult):  # type: ignore[misc]  # aiokafka is untyped
 
 
 def take_whole(topics: frozenset[str]) -> None:
-    """From now on, batches of these topics are taken whole by every consumer of this process."""
+    """From now on, batches of these topics are taken whole by every consumer of this process, others record by record."""
+    fetcher.MemoryRecords = KeptRecords
     fetcher.PartitionRecords = WholeBatches
     fetcher.FetchResult = FetchedWhole
     _whole.update(topics)

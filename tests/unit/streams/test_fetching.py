@@ -10,11 +10,11 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from streams import fetching
 from streams.fetching import FetchedWhole, WholeBatches
+from streams.headernames import KeptRecords
 
 TP = TopicPartition("features", 0)
 OTHER = TopicPartition("changelog", 0)
@@ -47,7 +47,7 @@ def fetched(tp: TopicPartition, data: bytes, at: int, kind: tuple[Any, Any]) -> 
     state = SimpleNamespace(paused=False, position=at)
     state.consumed_to = lambda position: setattr(state, "position", position)
     check_crcs = True
-    records = kind[0](tp, MemoryRecords(data), [], at, None, None, check_crcs, fetcher.READ_UNCOMMITTED)
+    records = kind[0](tp, KeptRecords(data), [], at, None, None, check_crcs, fetcher.READ_UNCOMMITTED)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
     return kind[1](tp, assignment=assignment, partition_records=records, backoff=0.0), state
 
@@ -100,6 +100,7 @@ def test_a_corrupt_batch_is_refused() -> None:
 
 def test_the_fetcher_makes_them_by_the_names_that_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     source = inspect.getsource(fetcher.Fetcher)
+    assert "records = MemoryRecords(part_data[-1])" in source
     assert "PartitionRecords(" in source
     assert "FetchResult(" in source
     assert "type(res_or_error) is FetchResult" in source
@@ -109,8 +110,9 @@ def test_the_fetcher_makes_them_by_the_names_that_are_replaced(monkeypatch: pyte
         "records",
         "aborted_transactions",
     ]
-    for name in ("PartitionRecords", "FetchResult"):
+    for name in ("PartitionRecords", "FetchResult", "MemoryRecords"):
         monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
     fetching.take_whole(frozenset({"more"}))
     assert (fetcher.PartitionRecords, fetcher.FetchResult) == WHOLE
+    assert fetcher.MemoryRecords is KeptRecords
     assert fetching._whole == {TP.topic, "more"}
