@@ -104,15 +104,25 @@ class Child:
 
     def cpu_s(self) -> float:
         """User and system time of all its threads so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return cpu_s(self._process.pid)
 
     def peak_rss_mb(self) -> float:
         """The most memory it has had resident."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-        raise BenchmarkFailed("the kernel does not tell peak memory")
+        return memory_mb(self._process.pid, "VmHWM")
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time that all threads of a process have had so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def memory_mb(pid: int, which: str) -> float:
+    """Memory of a process, by the kernel's name for it: VmRSS what is resident, VmHWM the most that was."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1]) / 1024
+    raise BenchmarkFailed(f"the kernel does not tell {which}")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ _LOCATION_TEXT = "a local folder or gs://bucket/path"
 _ARTIFACTS_TEXT = "a local folder, gs://bucket/path or mlflow-artifacts:/path (through the tracking server)"
 _TRACKING_TEXT = "sqlite:///path, http(s)://host:port or a database URI without credentials"
 _HTTPS_TEXT = "https://host/path, without credentials"
+_API_TEXT = "https://host, or http:// to a loopback address"
 _SERVERS_TEXT = "host:port, or several separated by commas"
 _LAST_PORT = 65535
 _SECRET_PARAMETER = re.compile(r"pass|pwd|token|secret|credential", re.IGNORECASE)
@@ -62,6 +63,16 @@ def _token_url(value: str) -> str:
     return value
 
 
+def _api_url(value: str) -> str:
+    url = urlsplit(value)
+    loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    if (url.scheme != "https" and not (url.scheme == "http" and loopback)) or not url.hostname or url.query or url.fragment:
+        raise ValueError(f"should be {_API_TEXT}")
+    if "@" in value:
+        raise ValueError("must not hold credentials; set vertex.credentials_file instead")
+    return value
+
+
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, separator, port = server.strip().rpartition(":")
@@ -103,6 +114,7 @@ Artifacts = Annotated[str, Field(min_length=1), AfterValidator(_artifacts), Righ
 LocalPath = Annotated[Path, AfterValidator(_folder), Right("a local path")]
 TrackingUri = Annotated[str, AfterValidator(_tracking_uri), Right(_TRACKING_TEXT)]
 TokenUrl = Annotated[str, AfterValidator(_token_url), Right(_HTTPS_TEXT)]
+ApiUrl = Annotated[str, AfterValidator(_api_url), Right(_API_TEXT)]
 Servers = Annotated[str, AfterValidator(_servers), Right(_SERVERS_TEXT)]
 TopicName = Annotated[str, AfterValidator(_topic), Right("a Kafka topic name")]
 Name = Annotated[str, AfterValidator(_name), Right("a name of letters, digits, dots, dashes and underscores")]

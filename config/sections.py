@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from config.durations import Duration
 from config.fields import (
     Alias,
+    ApiUrl,
     Artifacts,
     Dataset,
     LocalPath,
@@ -34,12 +35,24 @@ class Mlflow(Section):
         description="MLflow tracking server, or its database. Credentials go in MLflow's own variables."
     )
     model_registry: Artifacts = Field(description="Where model artifacts live.")
+    allow_code: bool = Field(
+        default=False,
+        description="Whether pickles and pyfuncs are loaded too; then whoever may publish a version runs code on the workers.",
+    )
 
 
 class Storage(Section):
     """Folders of a worker."""
 
-    cache_dir: Location = Field(description="Where downloaded model artifacts are kept between starts.")
+    cache_dir: Location = Field(
+        description="Where model artifacts are kept between starts. A bucket is shared; each worker has a copy in its state_dir."
+    )
+    cache_max_bytes: Whole = Field(
+        default=4 << 30,
+        ge=0,
+        description="Bytes of model artifacts kept on a machine; the least recently used go first, none that is in use. "
+        "The bucket is not trimmed.",
+    )
     state_dir: LocalPath = Field(
         default=Path("./var/state"),
         description="Where state is kept (RocksDB), a folder per group; one worker each. Lost, it is rebuilt from the changelog.",
@@ -74,6 +87,10 @@ class Inference(Section):
     max_concurrent_models: Whole = Field(
         ge=1, description="Model versions kept loaded at most; the least recently used leaves first."
     )
+    row_budget: Duration = Field(
+        default=timedelta(milliseconds=1),
+        description="Time a row may take at most in a batch of 100, measured before a version serves; a slower one is refused.",
+    )
     commit_interval: Duration = Field(
         default=timedelta(seconds=1),
         description="Time between checkpoints of a worker, of either group; a crash repeats at most this much work, identically.",
@@ -89,6 +106,14 @@ class Inference(Section):
     drain_deadline: Duration = Field(
         default=timedelta(seconds=8),
         description="Time a stopping worker takes at most to finish what it began; keep it below the pod's grace period.",
+    )
+    switch_ahead: Duration = Field(
+        default=timedelta(seconds=10),
+        description="Event time from the newest row on after which a new model version takes effect; workers load it meanwhile.",
+    )
+    load_deadline: Duration = Field(
+        default=timedelta(minutes=2),
+        description="Time to get a version that is in force in a partition taken over; past it the worker leaves.",
     )
     slack_rows: Whole = Field(
         default=32,
@@ -187,12 +212,20 @@ class Kafka(Section):
         return self
 
 
+class Canary(Section):
+    """A version that scores a share of the symbols in the champion's place."""
+
+    alias: Alias = Field(description="The alias of the version.")
+    share: Number = Field(gt=0, le=1, description="Share of the symbols it scores, chosen by a hash of the symbol.")
+
+
 class ServedModel(Section):
     """One registered model to serve."""
 
     name: Name = Field(description="The registered model's name in MLflow.")
     champion_alias: Alias = Field(default="champion", description="The alias of the version that is traded on.")
     challenger_alias: Alias | None = Field(default=None, description="The alias of a version scored beside it, published apart.")
+    canary: Canary | None = Field(default=None, description="A version that scores a share of the symbols.")
     publish: Literal["rows", "frames"] = Field(
         default="rows",
         description="Whether predictions go out as JSON, a record for each row, or as Arrow frames of many rows, for a fraction.",
@@ -202,6 +235,8 @@ class ServedModel(Section):
     def _two_aliases(self) -> Self:
         if self.challenger_alias == self.champion_alias:
             raise ValueError(f"challenger_alias is the champion's, {self.champion_alias!r}; name another or leave it out")
+        if self.canary is not None and self.canary.alias == self.champion_alias:
+            raise ValueError(f"canary.alias is the champion's, {self.canary.alias!r}; name another or leave it out")
         return self
 
 
@@ -213,13 +248,33 @@ class Web(Section):
 
 
 class Vertex(Section):
-    """A Vertex AI endpoint that scores instead of a loaded model."""
+    """A Vertex AI endpoint that scores instead of a loaded model; docs/vertex.md."""
 
     enabled: bool = Field(default=False, description="Whether to score through the endpoint.")
     project: Name | None = Field(default=None, description="The Google Cloud project of the endpoint.")
     location: Name | None = Field(default=None, description="The region of the endpoint, such as us-central1.")
     endpoint_id: Name | None = Field(default=None, description="The endpoint's id.")
-    timeout: Duration = Field(default=timedelta(seconds=2), description="Time after which the rows of a call abstain.")
+    model: Name | None = Field(
+        default=None, description="The served model whose champion the endpoint has; default the only one of `models`."
+    )
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Time after which a call, retries included, has failed.")
+    fallback: Literal["local", "abstain"] = Field(
+        default="local",
+        description="What scores a failed call's rows: the registry's copy of the same version, loaded here, or nothing.",
+    )
+    max_request_bytes: Whole = Field(
+        default=1_500_000,
+        ge=10_000,
+        le=10_000_000,
+        description="Largest request: 1.5 MB at a shared public endpoint, 10 MB at a dedicated or private one.",
+    )
+    max_concurrent_calls: Whole = Field(default=8, ge=1, le=256, description="Requests under way at once, for each worker.")
+    api_endpoint: ApiUrl | None = Field(
+        default=None, description="Where the API is, default https://<location>-aiplatform.googleapis.com."
+    )
+    predict_endpoint: ApiUrl | None = Field(
+        default=None, description="Where predictions are asked, default `api_endpoint`; the own host of a dedicated endpoint."
+    )
     credentials_file: LocalPath | None = Field(
         default=None, description="Service account key (JSON); default what GOOGLE_APPLICATION_CREDENTIALS or the machine gives."
     )

@@ -59,6 +59,19 @@ class Settings(BaseSettings):
                 raise ValueError(f"models names {name!r} twice; list each model once")
         return self
 
+    @model_validator(mode="after")
+    def _endpoint_fits(self) -> Self:
+        names = [model.name for model in self.models]
+        if self.vertex.enabled and self.vertex.model is None and len(names) > 1:
+            raise ValueError(f"vertex.model is missing; an endpoint has one model: name one of {', '.join(names)}")
+        if self.vertex.model is not None and self.vertex.model not in names:
+            raise ValueError(f"vertex.model is {self.vertex.model!r}, which is not served; name one of {', '.join(names)}")
+        if self.vertex.enabled and 2 * self.vertex.timeout > self.kafka.session_timeout:
+            raise ValueError(
+                "vertex.timeout is longer than half of kafka.session_timeout; a worker that waits sends no sign of life meanwhile"
+            )
+        return self
+
 
 KEYS = keys_of(Settings)
 """Every setting, in the order of the tree."""

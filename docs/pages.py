@@ -1,7 +1,7 @@
 """The pages of docs/ that say again what the code says: written by `make docs`, compared by a test.
 
-settings.md from the descriptions of the settings, errors.md from the docstrings of the error classes, performance.md from the
-results of the benchmarks.
+settings.md from the descriptions of the settings, errors.md from the docstrings of the error classes, performance.md and
+sizing.md from the results of the benchmarks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from config.effective import show
 from config.settings import KEYS
-from docs import performance_page
+from docs import performance_page, sizing_page
 
 if TYPE_CHECKING:
     from config.keys import Key
@@ -96,6 +96,7 @@ def _text(lines: list[str]) -> str:
 def main() -> None:
     """Write the pages."""
     pages = {"settings.md": settings_page(), "errors.md": errors_page(), "performance.md": performance_page.page()}
+    pages["sizing.md"] = sizing_page.page()
     for name, text in pages.items():
         (ROOT / "docs" / name).write_text(text, encoding="utf-8")
 

@@ -32,7 +32,7 @@ _ADDED_BY_DOWNLOAD: Final = frozenset({"registered_model_meta"})
 def model_files(folder: Path) -> dict[str, Path]:
     """Relative POSIX path to file, sorted by path, of every file in a model folder.
 
-    Raises `UntrustedModel` for a symbolic link, anything else that is not a plain file or folder, more than
+    Raises `UntrustedModel` for a link, symbolic or hard, anything else that is not a plain file or folder, more than
     `MAX_FILES` files, or more than `MAX_BYTES` together.
     """
     found: dict[str, Path] = {}
@@ -47,13 +47,16 @@ def model_files(folder: Path) -> dict[str, Path]:
                 continue
             if not stat.S_ISREG(info.st_mode):
                 msg = f"model file {relative!r} is a link or a special file; a model folder holds plain files only"
-                raise UntrustedModel(msg)
+                raise UntrustedModel(msg, check="files")
+            if info.st_nlink > 1:
+                msg = f"model file {relative!r} is a hard link, so it may change from outside; it must be a file of its own"
+                raise UntrustedModel(msg, check="files")
             total_bytes += info.st_size
             if relative not in _ADDED_BY_DOWNLOAD:
                 found[relative] = entry
     if len(found) > MAX_FILES or total_bytes > MAX_BYTES:
         msg = f"model folder has {len(found)} files, {total_bytes} bytes; at most {MAX_FILES} files, {MAX_BYTES} bytes are loaded"
-        raise UntrustedModel(msg)
+        raise UntrustedModel(msg, check="files")
     return dict(sorted(found.items()))
 
 
@@ -72,4 +75,4 @@ def verify_digest(folder: Path, *, expected: str, what: str) -> None:
     found = folder_digest(folder)
     if found != expected:
         msg = f"{what}: its files have digest {found}, registered is {expected}; publish it again, or find out who changed it"
-        raise UntrustedModel(msg)
+        raise UntrustedModel(msg, check="digest")

@@ -25,6 +25,10 @@ ROWS = 5
 """Vectors `make_example` takes from the training rows, before the one with a missing value."""
 
 
+BATCH_ROWS = 200
+"""Rows of `check_batches`."""
+
+
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Vectors [rows][columns] (None = missing) and the model's finite answers [rows], floats exact."""
 
@@ -66,11 +70,43 @@ def check_example(predict: Predict, example: Example, *, what: str) -> None:
         alone = [np.asarray(predict(values[i : i + 1]), dtype=np.float64) for i in range(len(values))]
     except Exception as e:
         msg = f"{what}: predict raised {type(e).__name__} on its own example: {e}; roll back, and publish a model that scores it"
-        raise ModelOutputError(msg) from e
+        raise ModelOutputError(msg, check="example") from e
     for how, found in (("in a batch", together), ("row by row", np.concatenate(alone))):
         if found.tobytes() != expected.tobytes():
             msg = f"{what}: its example scores {how} to {found.tolist()}, logged is {expected.tolist()}; roll the alias back"
-            raise ModelOutputError(msg)
+            raise ModelOutputError(msg, check="example")
+
+
+def check_batches(predict: Predict, example: Example, *, what: str) -> None:
+    """Raise `ModelOutputError` unless a row has the same bits in whatever batch it is scored, its place included.
+
+    A replay cuts the batches elsewhere, and its records must be those of the first time. `BATCH_ROWS` rows near the
+    example's are scored together, backwards, and in pieces of 1, 2, 3, 7, 16 and 64.
+    """
+    vectors = example.values()
+    rows = np.resize(vectors, (BATCH_ROWS, vectors.shape[1]))
+    rows *= 1.0 + np.arange(BATCH_ROWS)[:, None] // len(vectors) / 97.0
+    try:
+        together = _bits(predict(rows))
+        ways = {"in reverse order": _bits(predict(np.ascontiguousarray(rows[::-1])))[::-1]} | {
+            f"in pieces of {n}": np.concatenate([_bits(predict(rows[i : i + n])) for i in range(0, BATCH_ROWS, n)])
+            for n in (1, 2, 3, 7, 16, 64)
+        }
+    except Exception as e:
+        msg = f"{what}: predict raised {type(e).__name__} on rows near its example: {e}; publish a model that scores them"
+        raise ModelOutputError(msg, check="output") from e
+    for how, found in ways.items():
+        if together.shape != (BATCH_ROWS,) or not np.array_equal(found, together):
+            msg = (
+                f"{what}: rows scored {how} have other bits than together, so a replay would not give the same records; "
+                "publish a model whose rows are independent (trees, or a flavor loaded as data)"
+            )
+            raise ModelOutputError(msg, check="output")
+
+
+def _bits(answers: NDArray[np.float64]) -> NDArray[np.int64]:
+    answers = np.asarray(answers, dtype=np.float64)
+    return np.where(np.isnan(answers), np.nan, answers).view(np.int64)  # one NaN is as good as another
 
 
 def encode_example(example: Example) -> bytes:

@@ -66,6 +66,67 @@ def parse_trees(text: str, *, columns: int) -> tuple[Tree, ...]:
     return trees
 
 
+def check_forest(text: str) -> None:
+    """Refuse a LightGBM text model whose trees would lead LightGBM's own, unchecked walk out of them or round in them.
+
+    Reads what LightGBM reads: the blocks its `tree_sizes` name, integers in the one way both write them. Categories and
+    linear leaves are checked too, though only LightGBM answers them. Raises `UntrustedModel`.
+    """
+    head, *blocks = re.split(r"^(?=Tree=\d+\n)", text.partition("\nend of trees\n")[0] + "\n", flags=re.MULTILINE)
+    try:
+        fields = _once(head)
+        sizes = _whole(fields["tree_sizes"])
+        width = int(_whole(fields["max_feature_idx"]).item()) + 1
+        if [len(block.encode()) for block in blocks] != sizes.tolist():
+            raise _malformed(f"its tree_sizes are not those of its {len(blocks)} trees")
+        for block in blocks:
+            _check_block(_once(block), width)
+    except (KeyError, ValueError) as e:
+        raise _malformed(f"{type(e).__name__}: {e}") from e
+
+
+def _check_block(tree: dict[str, str], width: int) -> None:
+    leaves = int(_whole(tree["num_leaves"]).item())
+    categories = int(_whole(tree["num_cat"]).item())
+    if tree.get("is_linear", "0") != "0":
+        counts, columns = _whole(tree["num_features"]), _whole(tree["leaf_features"])
+        if counts.shape != (leaves,) or (counts < 0).any() or counts.sum() != columns.size or not _within(columns, width):
+            raise _malformed("a linear leaf reads columns that are not there")
+    if leaves == 1:
+        return
+    feature, kind, left, right = (_whole(tree[k]) for k in ("split_feature", "decision_type", "left_child", "right_child"))
+    threshold = _numbers(tree["threshold"], np.float64)
+    if leaves < 1 or any(a.shape != (leaves - 1,) for a in (feature, kind, left, right, threshold)):
+        raise _malformed(f"a tree of {leaves} leaves has not {leaves - 1} splits")
+    _check_shape(feature, left, right, width)
+    sets = threshold[(kind & _CATEGORICAL) != 0]
+    if sets.size == 0:
+        return
+    bounds, words = _whole(tree["cat_boundaries"]), _whole(tree["cat_threshold"])
+    rising = bounds.shape == (categories + 1,) and bounds[0] == 0 and bounds[-1] == words.size and (np.diff(bounds) >= 0).all()
+    if not rising or not ((sets >= 0) & (sets < categories)).all():
+        raise _malformed("a split on categories names a set that is not there")
+
+
+def _once(block: str) -> dict[str, str]:
+    pairs = [line.split("=", 1) for line in block.split("\n") if "=" in line]
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a field stands twice")
+    return fields
+
+
+def _whole(text: str) -> NDArray[np.int64]:
+    """Whole numbers below 10^10, in plain digits: what Python and C++ read alike."""
+    if re.fullmatch(r" *(?:-?[0-9]{1,10}(?: +|\Z))*", text) is None:
+        raise ValueError(f"{text[:60]!r} are not whole numbers")
+    return _numbers(text, np.int64)
+
+
+def _within(values: NDArray[np.int64], count: int) -> bool:
+    return bool(((values >= 0) & (values < count)).all())
+
+
 def _fields(block: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
 
@@ -143,7 +204,7 @@ def _numbers(text: str, kind: type[Number]) -> NDArray[Number]:
 
 
 def _malformed(why: str) -> UntrustedModel:
-    return UntrustedModel(f"not a LightGBM text model as Booster.save_model writes it: {why}; publish it again")
+    return UntrustedModel(f"not a LightGBM text model as Booster.save_model writes it: {why}; publish it again", check="model")
 
 
 def _native_only(why: str) -> SpecError:

@@ -85,7 +85,7 @@ def load_skops(file: Path, *, columns: int) -> NativeModel:
     weights = read_weights(file, _audit(file), kinds=LINEAR)
     if weights is not None:
         _check_columns(columns if weights.columns is None else weights.columns, columns)
-        return _native_model(linear_predict(weights.coefficients, weights.intercept, width=columns), columns)
+        return guarded(linear_predict(weights.coefficients, weights.intercept, width=columns), columns)
     import skops.io
 
     try:
@@ -122,7 +122,7 @@ def native(estimator: Any, *, columns: int) -> NativeModel:
 
     width = prepare(np.zeros((1, columns))).shape[1]
     last = _final_step(final, width)
-    return _native_model(lambda values: last(prepare(values)), columns)
+    return guarded(lambda values: last(prepare(values)), columns)
 
 
 def _check_columns(wanted: int, columns: int) -> None:
@@ -131,7 +131,7 @@ def _check_columns(wanted: int, columns: int) -> None:
         raise SpecError(msg)
 
 
-def _native_model(answer: Predict, columns: int) -> NativeModel:
+def guarded(answer: Predict, columns: int) -> NativeModel:
     """A predict that calls `answer` for the rows it can answer, and answers NaN for the others."""
     accepts_missing = _answers_missing(answer, columns)
 
@@ -291,5 +291,6 @@ def _known(node: dict[str, Any]) -> bool:
 def _refused(why: str) -> UntrustedModel:
     return UntrustedModel(
         f"the scikit-learn model is not loaded: {why}. Served are {', '.join(sorted(LINEAR | TREES | ROW_BY_ROW))}, "
-        f"alone or in a Pipeline after {', '.join(sorted(ELEMENTWISE))}; for others, publish a LightGBM model"
+        f"alone or in a Pipeline after {', '.join(sorted(ELEMENTWISE))}; for others, publish a LightGBM model",
+        check="model",
     )

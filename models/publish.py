@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,23 +35,24 @@ import numpy as np
 
 from models.artifacts import DIGEST_TAG, folder_digest
 from models.build_spec import build_spec
+from models.code_models import by_name
 from models.errors import SpecError
-from models.example import encode_example, make_example
-from models.loaders import lightgbm_text, load_lightgbm
+from models.example import check_batches, encode_example, make_example
+from models.folder import load_folder
+from models.loaders import lightgbm_text
 from models.mlflow_client import connect, registry_errors, set_environment
-from models.registry import load_folder
 from models.runtimes import check_same_bits, load_forest
+from models.saving import as_loaded, save_folder, servable
 from models.spec import encode_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from numpy.typing import NDArray
 
     from models.handle import Predict
-    from models.loaders import Flavor
     from models.spec import ColumnSpec, FeatureSetSpec, Runtime, ServingSpec
 
 EXPERIMENT: Final = "trading-ml-inference"
@@ -69,7 +71,7 @@ class PublishedVersion:
 
 
 def publish(  # noqa: PLR0913 - one keyword for each thing a served version is made of
-    model: Any,  # a lightgbm.Booster, LGBMRegressor or scikit-learn regressor; none has a common type
+    model: Any,  # see `models.saving`; the libraries' models have no common type
     *,
     name: str,
     columns: Sequence[ColumnSpec],
@@ -91,10 +93,12 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
     experiment: str = EXPERIMENT,
     metrics: Mapping[str, float] | None = None,
     runtime: Runtime = "native",
+    allow_code: bool = False,
 ) -> PublishedVersion:
     """Log, register and tag a model version; set `alias` on it, last of all.
 
-    - `model`: a fitted LightGBM Booster or LGBMRegressor, or a scikit-learn regressor `models.native_sklearn` serves.
+    - `model`: a fitted LightGBM or XGBoost Booster or regressor, an ONNX ModelProto, or a scikit-learn regressor that
+      `models.native_sklearn` serves; the table in `models.saving`, and docs/publishing.md with an example of each.
     - `columns`, in the order of the model's inputs; `feature_sets` and `trigger` as in `ServingSpec`.
     - `x` float64[rows, columns]: training rows in time order, NaN = missing; the reference bins come from them.
       `groups` [rows]: the symbol of each row, when several are stacked (for `rho`); `groups_calibration` likewise.
@@ -104,15 +108,21 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
       it to the tracking server.
     - `alias`: None registers without serving.
     - `runtime`: what computes a LightGBM model's answers on the workers, which need its extra (`models.runtimes`).
+    - `allow_code`: pickle the model (any estimator, or MLflow's PythonModel), which gets a DataFrame of the columns. Only
+      workers with the setting `mlflow.allow_code` load such a version.
 
     The same code that a worker loads with has loaded and checked the files before the registry hears of them, so
     what this refuses was never registered. Raises `SpecError`, `UntrustedModel`, `ModelOutputError`, `RegistryError`,
     `RuntimeMissing`.
     """
     set_environment()
-    model, flavor = _servable(model, [c.name for c in columns])
+    names = [c.name for c in columns]
+    model, flavor = servable(model, names, allow_code=allow_code)
     with tempfile.TemporaryDirectory(prefix="trading-ml-publish-") as scratch:
-        predict = _native(model, flavor, Path(scratch), len(columns))
+        if flavor == "pyfunc":
+            predict = by_name(_call(model), names).predict
+        else:
+            predict = as_loaded(model, flavor, Path(scratch), columns=len(columns))
         if runtime != "native":
             predict = _other_than_native(predict, Path(scratch), np.ascontiguousarray(x, dtype=np.float64), runtime)
         spec = build_spec(
@@ -135,11 +145,13 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
         )
         extra = [Path(scratch) / "serving_spec.json", Path(scratch) / "example.json"]
         extra[0].write_bytes(encode_spec(spec))
-        extra[1].write_bytes(encode_example(make_example(predict, np.ascontiguousarray(x, dtype=np.float64))))
+        example = make_example(predict, np.ascontiguousarray(x, dtype=np.float64))
+        extra[1].write_bytes(encode_example(example))
         folder = Path(scratch) / "model"
-        _save(model, flavor, folder, extra)
+        save_folder(model, flavor, folder, names, extra)
         digest = folder_digest(folder)
-        load_folder(folder, name=name, version="(not yet registered)", digest=digest)
+        handle = load_folder(folder, name=name, version="(not yet registered)", digest=digest, allow_code=allow_code)
+        check_batches(handle.predict, example, what=f"model {name!r}")
         client = connect(tracking_uri)
         with registry_errors(f"publishing model {name!r}"):
             experiment_id = _experiment_id(client, experiment, artifact_root)
@@ -151,37 +163,11 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
     return PublishedVersion(name=name, version=version, digest=digest, spec=spec, alias=alias, run_id=str(logged.source_run_id))
 
 
-def _servable(model: Any, names: list[str]) -> tuple[Any, Flavor]:
-    """(what is saved, its flavor); refuses a model whose named inputs are these columns in another order."""
-    import lightgbm
+def _call(model: Any) -> Callable[[Any], Any]:
+    """What a code model's pyfunc will call, before it is pickled."""
+    import mlflow.pyfunc
 
-    if isinstance(model, lightgbm.LGBMModel):
-        if not isinstance(model, lightgbm.LGBMRegressor):
-            msg = f"{type(model).__name__} does not forecast a number; publish an LGBMRegressor or a Booster"
-            raise SpecError(msg)
-        model = model.booster_
-    flavor: Flavor = "lightgbm" if isinstance(model, lightgbm.Booster) else "sklearn"
-    given = model.feature_name() if flavor == "lightgbm" else getattr(model, "feature_names_in_", None)
-    trained_on = [] if given is None else [str(n) for n in given]
-    if trained_on != names and sorted(trained_on) == sorted(names):
-        msg = f"the model was trained on columns {trained_on}, the spec has them in the order {names}; use the model's order"
-        raise SpecError(msg)
-    return model, flavor
-
-
-def _native(model: Any, flavor: Flavor, scratch: Path, columns: int) -> Predict:
-    """The predict a worker will have: saved and loaded again, as there."""
-    if flavor == "lightgbm":
-        file = scratch / "model.lgb"
-        model.save_model(file)
-        return load_lightgbm(file, columns=columns).predict
-    import skops.io
-
-    from models.native_sklearn import load_skops
-
-    file = scratch / "model.skops"
-    skops.io.dump(model, file)
-    return load_skops(file, columns=columns).predict
+    return partial(model.predict, None) if isinstance(model, mlflow.pyfunc.PythonModel) else model.predict
 
 
 def _other_than_native(native: Predict, scratch: Path, x: NDArray[np.float64], runtime: Runtime) -> Predict:
@@ -193,36 +179,6 @@ def _other_than_native(native: Predict, scratch: Path, x: NDArray[np.float64], r
     predict = load_forest(lightgbm_text(file), columns=x.shape[-1], runtime=runtime).predict
     check_same_bits(predict, native, x, what=f"runtime {runtime!r}")
     return predict
-
-
-def _save(model: Any, flavor: Flavor, folder: Path, extra: list[Path]) -> None:
-    """Write the folder in MLflow's layout, so that MLflow's own tools can read it too."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    count = model.num_feature() if flavor == "lightgbm" else model.n_features_in_
-    number = np.dtype(np.float64)
-    signature = ModelSignature(inputs=Schema([TensorSpec(number, (-1, count))]), outputs=Schema([TensorSpec(number, (-1,))]))
-    common: dict[str, Any] = {"path": str(folder), "signature": signature, "extra_files": [str(f) for f in extra]}
-    if flavor == "lightgbm":
-        import lightgbm
-        import mlflow.lightgbm
-
-        mlflow.lightgbm.save_model(model, pip_requirements=[f"lightgbm=={lightgbm.__version__}"], **common)
-        return
-    import mlflow.sklearn
-    import sklearn
-    import skops
-
-    from models.native_sklearn import TRUSTED_BEYOND_SKOPS
-
-    mlflow.sklearn.save_model(
-        model,
-        serialization_format="skops",
-        skops_trusted_types=sorted(TRUSTED_BEYOND_SKOPS),
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
-        **common,
-    )
 
 
 def _experiment_id(client: MlflowClient, experiment: str, artifact_root: str | Path | None) -> str:

@@ -27,13 +27,9 @@ _SUM, _AS_IT_IS, _LESS_OR_EQUAL = 1, 0, 0
 
 def onnx_predict(trees: Sequence[Tree], *, columns: int) -> Predict:
     """A predict on one thread. Raises `ImportError` where the packages are not installed."""
-    import onnxruntime
+    from models.onnx_session import session as open_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # more would add the trees in another order
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(_graph(trees, columns), options, providers=["CPUExecutionProvider"])
+    session = open_session(_graph(trees, columns))
 
     def predict(values: NDArray[np.float64]) -> NDArray[np.float64]:
         (answers,) = session.run(None, {"x": np.ascontiguousarray(values)})

@@ -6,6 +6,7 @@
 | answers with another shape than (rows,)          | all of the call    | ``model_output_length``      |
 | answers with something other than real numbers   | all of the call    | ``model_output_type``        |
 | answers NaN or an infinity for a row             | that row           | ``model_output_not_finite``  |
+| raises `EndpointUnavailable`                     | all of the call    | ``endpoint_unavailable``     |
 
 An abstaining row has NaN for value, lower, upper, p_up and confidence; its `ood` stands.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.confidence import p_up
+from models.errors import EndpointUnavailable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,10 +32,11 @@ REASONS: tuple[str | None, ...] = (
     "model_output_length",
     "model_output_type",
     "model_output_not_finite",
+    "endpoint_unavailable",
 )
 """Why a row abstains, by `Scores.code`."""
 
-_RAISED, _LENGTH, _TYPE, _NOT_FINITE = 1, 2, 3, 4
+_RAISED, _LENGTH, _TYPE, _NOT_FINITE, _ENDPOINT = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> tuple[NDArray[
     view.flags.writeable = False
     try:
         answer = np.asarray(handle.predict(view))
+    except EndpointUnavailable as e:
+        return _none(rows, _ENDPOINT, str(e))
     except Exception as e:  # noqa: BLE001 - whatever a model raises becomes an abstention with its reason
         return _none(rows, _RAISED, f"predict raised {type(e).__name__}: {e}")
     if answer.shape != (rows,):

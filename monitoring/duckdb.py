@@ -32,6 +32,12 @@ _TYPES: dict[ColumnType, str] = {
 _WAL_BEFORE_CHECKPOINT = "64MB"
 """At DuckDB's own 16 MB, one append in a few dozen stops for a checkpoint of 0.3 to 1 s."""
 
+MEMORY_MB = 256
+"""What DuckDB keeps of its file in memory at most. Unless told, it goes on until four fifths of the machine's are taken.
+
+Blocks that are needed again are read again, and one append may be larger: it is written out as it comes.
+"""
+
 
 class DuckDBWarehouse:
     """The tables of `monitoring.warehouse` in the file at `path`, made where absent; `:memory:` keeps nothing."""
@@ -49,6 +55,7 @@ class DuckDBWarehouse:
         # As a connect option the time zone needs an extension that is fetched from the network; as a statement it does not.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute(f"SET wal_autocheckpoint = '{_WAL_BEFORE_CHECKPOINT}'")
+        self._connection.execute(f"SET memory_limit = '{MEMORY_MB}MiB'")
         for name, spec in TABLES.items():
             columns = ", ".join(f'"{column}" {_TYPES[kind]}' for column, kind in spec.columns.items())
             self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")

@@ -5,7 +5,6 @@ The only place, with `cli`, where settings are turned into objects.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import gc
 import importlib
@@ -14,6 +13,7 @@ import os
 import random
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from streams.group import Group
 
 log = structlog.get_logger()
+_FOLLOW_S = 0.25
+"""How often a worker looks whether there are orders to put in force."""
 
 
 def run_worker(settings: Settings, group_name: str) -> NoReturn:
@@ -68,55 +70,71 @@ def wait_for_kafka(settings: Settings) -> None:
 
 
 def inference_group(settings: Settings) -> Group:
-    """The inference group over the current champions."""
+    """The inference group over the versions that the timeline names."""
     from streams.clients import producer_config
+    from streams.endpoint import through_endpoint
+    from streams.following import Following
     from streams.group import Group
     from streams.inference import InferenceHandler
     from streams.outbox import Outbox
     from streams.pipeline import Pipeline
+    from streams.timeline_topic import TimelineTopic
     from streams.topics import WINDOWS_TABLE
 
-    registry = registry_of(settings)
-    served = [(m.name, m.champion_alias) for m in settings.models]
-    handles = [registry.load(name, registry.resolve(name, alias)) for name, alias in served]
+    kafka, inference = settings.kafka, settings.inference
+    following = Following(
+        settings.models,
+        registry_of(settings),
+        TimelineTopic(kafka),
+        through_endpoint(settings),
+        ahead_us=_us(inference.switch_ahead),
+        load_deadline_s=inference.load_deadline.total_seconds(),
+    )
+    handles, orders = following.start()
     pipeline = Pipeline(
         handles,
-        partitions=settings.kafka.partitions,
-        max_future_us=int(settings.inference.max_future.total_seconds() * 1_000_000),
-        slack_rows=settings.inference.slack_rows,
+        partitions=kafka.partitions,
+        max_future_us=_us(inference.max_future),
+        slack_rows=inference.slack_rows,
         framed=[m.name for m in settings.models if m.publish == "frames"],
+        orders=orders,
     )
-    outbox = Outbox(producer_config(settings.kafka))
-    idle_wait_s = settings.inference.idle_wait.total_seconds()
-    handler = InferenceHandler(pipeline, outbox, settings.kafka.topics, idle_wait_s=idle_wait_s)
+    outbox = Outbox(producer_config(kafka))
+    idle_wait_s = inference.idle_wait.total_seconds()
+    handler = InferenceHandler(pipeline, outbox, kafka.topics, idle_wait_s=idle_wait_s, following=following)
     group = Group(
         settings,
-        app_id=settings.kafka.inference_group,
-        topics=[settings.kafka.topics.features],
+        app_id=kafka.inference_group,
+        topics=[kafka.topics.features],
         table=WINDOWS_TABLE,
         handler=handler,
         outbox=outbox,
     )
+    following.watch()
 
-    async def follow_registry() -> None:
-        """Ask the registry what the aliases name now; load off the loop; serve from the next chunk on."""
-        from streams import metrics
+    async def give_orders() -> None:
+        """Whoever holds partition 0 asks what the aliases name now."""
+        if group.ready and 0 in group.assignment():
+            await following.give_orders(stream_time_us=pipeline.stream_time_us)
 
-        try:
-            now = await asyncio.to_thread(lambda: [registry.load(n, registry.resolve(n, a)) for n, a in served])
-            if [(h.name, h.version) for h in now] != [(h.name, h.version) for h in handler.pipeline.handles]:
-                handler.swap(now)  # raises, and changes nothing, when these versions cannot be served together
-        except Exception as e:  # noqa: BLE001 - whatever fails, the versions in service go on
-            metrics.REGISTRY_FAILURES.inc()
-            log.warning("registry not followed, current versions serve on", error=str(e))
+    async def follow_orders() -> None:
+        """Load what was ordered, and put it in force in this worker's partitions."""
+        await following.load_ordered()
+        if group.ready:
+            handler.append_switches(group.assignment(), now_s=time.monotonic())
 
     async def move_idle_partitions() -> None:
         """Rows whose deadline passes while their partition is idle are settled through the log."""
         handler.move_idle_partitions()
 
-    group.every(settings.inference.cache_ttl.total_seconds(), follow_registry)
+    group.every(inference.cache_ttl.total_seconds(), give_orders)
+    group.every(_FOLLOW_S, follow_orders)
     group.every(idle_wait_s / 2, move_idle_partitions)
     return group
+
+
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
 
 
 def monitor_group(settings: Settings) -> Group:
@@ -149,13 +167,17 @@ def registry_of(settings: Settings) -> Registry:
         settings.mlflow.tracking_uri,
         model_cache_folder(settings),
         max_concurrent_models=settings.inference.max_concurrent_models,
+        bucket=settings.storage.cache_dir if "://" in settings.storage.cache_dir else None,
+        cache_max_bytes=settings.storage.cache_max_bytes,
+        row_budget_us=_us(settings.inference.row_budget),
+        allow_code=settings.mlflow.allow_code,
     )
 
 
 def model_cache_folder(settings: Settings) -> Path:
     """Where this worker keeps model artifacts: the cache folder, or for a bucket its own folder beside the state.
 
-    A bucket shared by all workers saves downloads, never correctness: artifacts are content-addressed and verified.
+    Behind that folder the bucket is a second level, see docs/artifact-cache.md.
     """
     if "://" in settings.storage.cache_dir:
         return settings.storage.state_dir / "models"
@@ -193,6 +215,9 @@ def _execute(group: Group, name: str, settings: Settings) -> None:
         def install_signal_handlers(self) -> None:
             super().install_signal_handlers()
             leave_within(drain_s)
+
+        async def _sentinel_task(self) -> None:
+            """Everything has ended by now, and all futures are gathered; Faust waits for another second."""
 
     group.outbox.connect()
     # What is loaded by now stays: models, MLflow and pandas' heap need not be walked again and again.

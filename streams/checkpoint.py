@@ -43,6 +43,9 @@ log = structlog.get_logger()
 TableRecord = tuple[int, bytes, bytes]
 """(partition, key, value) of a table entry."""
 
+EXPLAINS = b"\x00\x00"
+"""Entries whose key begins so say how others are to be read: the changelog has them before any of those is sent."""
+
 
 class Consumer(Protocol):
     """What a checkpoint needs of the consumer whose offsets it commits."""
@@ -170,10 +173,16 @@ class Checkpoint:
         while True:
             if not await self._consumer._commit_offsets(standing):  # noqa: SLF001 - as in `_run`
                 return None
-            sent = self._outbox.send_changelog(topic, records)
-            await self._outbox.confirmed(sent)
-            held.update(sent.offsets)
-            before = {p: sent.offsets.get((topic, p)) for p, end in before.items() if not sent.alone(topic, p, after=end)}
+            foreign: set[int] = set()
+            for some in _explaining_first(records):
+                sent = self._outbox.send_changelog(topic, some)
+                await self._outbox.confirmed(sent)
+                held.update(sent.offsets)
+                for p in {partition for partition, _, _ in some}:
+                    if not sent.alone(topic, p, after=before[p]):
+                        foreign.add(p)
+                    before[p] = sent.offsets.get((topic, p))
+            before = {p: before[p] for p in foreign}
             if not before:
                 return held
             records = await asyncio.to_thread(self._entries, before, dirty)
@@ -202,3 +211,9 @@ class Checkpoint:
         self._consumer.tracker.reset()
         self._committed.clear()
         self._refused = False
+
+
+def _explaining_first(records: Sequence[TableRecord]) -> list[Sequence[TableRecord]]:
+    """What is sent and confirmed together, in order."""
+    first = [r for r in records if r[1].startswith(EXPLAINS)]
+    return [first, [r for r in records if not r[1].startswith(EXPLAINS)]] if first else [records]

@@ -19,6 +19,12 @@ Config: TypeAlias = dict[str, Any]
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Largest record our producers send: an inference-log batch of 2,000 rows with a few hundred columns."""
 
+MAX_QUEUE_BYTES = 256 << 20
+"""What a producer holds unsent at most; librdkafka's own bound is 1 GiB. Small records are bounded by their number first.
+
+A flood of refused records goes back as large as it came: then it is this that holds it back.
+"""
+
 
 class Hidden(str):
     """A secret in the form client libraries demand. Where a dictionary or an object that holds it is shown, it is not.
@@ -91,4 +97,5 @@ def producer_rules(*, linger_ms: int = 5) -> Config:
         "enable.idempotence": True,
         "linger.ms": linger_ms,
         "message.max.bytes": MAX_RECORD_BYTES,
+        "queue.buffering.max.kbytes": MAX_QUEUE_BYTES // 1024,
     }

@@ -6,7 +6,9 @@ vectorised look at the windows, and the first that qualifies counts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -19,8 +21,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streams.lanes import Lane
     from streams.served import Served, StepResult
-    from streams.windows import LagWindows, Vectors
+    from streams.windows import Vectors
+
+MOST_WAITING: Final = 4_096
+"""Rows of a symbol that wait at most, of all models; a row beyond does not wait.
+
+They are part of the symbol's table value: with names of 200 bytes 1 MiB, which `layout.MAX_STATE_BYTES` leaves of a record.
+"""
+NO_END: Final = 2**63 - 1
 
 
 class _Wait(NamedTuple):
@@ -39,10 +49,11 @@ class _Look(NamedTuple):
 class Deadlines:
     """The waits of one piece: those from before, and those its own trigger rows begin."""
 
-    def __init__(self, windows: LagWindows, served: Sequence[Served]) -> None:
-        self._windows = windows
-        self._served: Mapping[str, Served] = {s.handle.name: s for s in served}
-        self._waits = [_Wait(partition, symbol, row) for partition, symbol, rows in windows.waiting() for row in rows]
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._windows = lane.windows
+        self._waits = [_Wait(partition, symbol, row) for partition, symbol, rows in self._windows.waiting() for row in rows]
+        self._before = len(self._waits)
 
     def take(self, served: Served, rows: FeatureBatch, vectors: Vectors) -> NDArray[np.bool_]:
         """Which trigger rows begin to wait, bool (rows,)."""
@@ -51,7 +62,7 @@ class Deadlines:
         waits = vectors.incomplete if vectors.expired is None else vectors.incomplete & ~vectors.expired
         for i in np.flatnonzero(waits).tolist():
             row = Waiting(
-                served.handle.name,
+                served.waits_as,
                 int(rows.ts_event_us[i]),
                 int(rows.revision[i]),
                 int(rows.ts_known_us[i]),
@@ -68,21 +79,58 @@ class Deadlines:
         if not self._waits:
             return
         arrivals = _arrivals(placed, {w.symbol for w in self._waits})
+        looks = {
+            served: [look for w in mine for look in _looks(w, served, ticks, arrivals.get(w.symbol, ()))]
+            for served, mine in self._by_scorer().items()
+        }
+        crowded = Counter(w.symbol for w in self._waits) if len(self._waits) > MOST_WAITING else {}
+        if any(n > MOST_WAITING for n in crowded.values()):
+            self._turn_away(looks, {symbol for symbol, n in crowded.items() if n > MOST_WAITING})
         settled: set[_Wait] = set()
-        for name, served in self._served.items():
-            mine = (w for w in self._waits if w.row.model == name)
-            looks = [look for w in mine for look in _looks(w, served, ticks, arrivals.get(w.symbol, ()))]
-            if looks:
-                settled |= self._decide(served, looks, topic, out)
+        for served, some in looks.items():
+            if some:
+                settled |= self._decide(served, some, topic, out)
         self._remember(settled)
 
+    def _turn_away(self, looks: dict[Served, list[_Look]], symbols: set[str]) -> None:
+        """Of these symbols the waits that begin while as many rows as may wait do: they are decided where they begin.
+
+        Which these are follows from where each wait begins and ends, not from how the log is cut into pieces.
+        """
+        ends: dict[_Wait, int] = {}
+        of = {w: served for served, mine in self._by_scorer().items() for w in mine if w.symbol in symbols}
+        for served, some in looks.items():
+            mine = [look for look in some if look.wait.symbol in symbols]
+            if mine:
+                _, first = self._first(served, mine)
+                ends.update({w: mine[i].offset for w, i in first.items()})
+        begun = {w: n for n, w in enumerate(self._waits)}
+        away: dict[Served, dict[_Wait, None]] = {}
+        for symbol in symbols:
+            waiting: list[int] = []
+            for w in sorted((w for w in begun if w.symbol == symbol), key=lambda w: (w.row.offset, w.row.model)):
+                while waiting and waiting[0] <= w.row.offset:
+                    heappop(waiting)
+                if begun[w] < self._before or len(waiting) < MOST_WAITING:
+                    heappush(waiting, ends.get(w, NO_END))
+                elif w in of:
+                    away.setdefault(of[w], {})[w] = None
+        for served, turned in away.items():
+            kept = [look for look in looks[served] if look.wait not in turned]
+            looks[served] = kept + [_Look(w, w.row.offset, w.row.ts_known_us, timed_out=True) for w in turned]
+
+    def _by_scorer(self) -> dict[Served, list[_Wait]]:
+        """The waits by who is to score them: a row's event time says which version."""
+        out: dict[Served, list[_Wait]] = {}
+        for w in self._waits:
+            model, _, role = w.row.model.partition("\x1f")
+            served = self._lane.scorer(model, "challenger" if role else "champion", w.partition, w.symbol, w.row.ts_event_us)
+            if served is not None:
+                out.setdefault(served, []).append(w)
+        return out
+
     def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> set[_Wait]:
-        looks.sort(key=lambda look: (look.wait.partition, look.wait.row.offset, look.wait.row.model, look.offset))
-        vectors = self._windows.vectors(served.plan, _rows(looks, topic, at_cut=True))
-        first: dict[_Wait, int] = {}
-        for i, (look, incomplete) in enumerate(zip(looks, vectors.incomplete.tolist(), strict=True)):
-            if (look.timed_out or not incomplete) and look.wait not in first:
-                first[look.wait] = i
+        vectors, first = self._first(served, looks)
         if first:
             # Whatever the pieces, so they come in one order (`inference_log`): whoever reads the log can know repeated ones.
             chosen = sorted(first.values(), key=lambda i: _decided_order(looks[i]))
@@ -92,6 +140,16 @@ class Deadlines:
             out.counts["waited"] += len(chosen)
             out.counts["timed_out"] += sum(looks[i].timed_out for i in chosen)
         return set(first)
+
+    def _first(self, served: Served, looks: list[_Look]) -> tuple[Vectors, dict[_Wait, int]]:
+        """What each look finds, after bringing them in order, and the first of each wait that ends it."""
+        looks.sort(key=lambda look: (look.wait.partition, look.wait.row.offset, look.wait.row.model, look.offset))
+        vectors = self._windows.vectors(served.plan, _rows(looks, "", at_cut=True))
+        first: dict[_Wait, int] = {}
+        for i, (look, incomplete) in enumerate(zip(looks, vectors.incomplete.tolist(), strict=True)):
+            if (look.timed_out or not incomplete) and look.wait not in first:
+                first[look.wait] = i
+        return vectors, first
 
     def _remember(self, settled: set[_Wait]) -> None:
         left: dict[str, list[Waiting]] = {w.symbol: [] for w in self._waits}

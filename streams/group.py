@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import faust
 import structlog
 
+from models.errors import ModelError
 from streams.checkpoint import Checkpoint, TableRecord
 from streams.chunks import SCHEME, Chunk, ChunkConsumer, register
-from streams.errors import DeliveryError
-from streams.leave import EX_SOFTWARE, EX_TEMPFAIL, leave
+from streams.errors import BrokerError, DeliveryError, TopicError
+from streams.leave import EX_CONFIG, EX_SOFTWARE, EX_TEMPFAIL, leave
+from streams.madeanew import Beginnings, refuse_short_changelog
+from streams.partitions import VERSIONS
 from streams.pipeline import STREAM_TIME
 from streams.state import newer
+from streams.switches import joined_histories
 from streams.table import ROCKSDB_OPTIONS, PackedTable, guard
 from streams.topics import WINDOWS_TABLE
 from streams.waiting import joined_times
@@ -34,16 +38,26 @@ log = structlog.get_logger()
 
 def windows_to_hold(key: bytes, held: bytes, came: bytes) -> bytes:
     """Of two values of a windows table's key, what recovery holds."""
-    return joined_times(held, came) if key == _STREAM_TIME else newer(held, came)
+    if key == _STREAM_TIME:
+        return joined_times(held, came)
+    return joined_histories(held, came) if key == _VERSIONS else newer(held, came)
 
 
-_STREAM_TIME = STREAM_TIME.encode()
+_STREAM_TIME, _VERSIONS = STREAM_TIME.encode(), VERSIONS.encode()
 RULES = {WINDOWS_TABLE: windows_to_hold}
 """Tables of which recovery can tell the newer of two values. Entries of the panes table do not say how new they are."""
 
 
+MOST_CHUNKS = 2
+"""Chunks that wait for the agent at most; what comes after waits in the fetcher, then in Kafka."""
+
+
 class Handler(Protocol):
     """What a group does with chunks. All calls come from one event loop, never during `process`."""
+
+    async def prepare(self, chunk: Chunk) -> None:
+        """Get what a chunk needs from elsewhere, before it is taken. What raises here ends the process."""
+        ...
 
     def process(self, chunk: Chunk) -> None:
         """Take a chunk whole: state changed, everything it leads to in the outbox. Must not keep the loop long."""
@@ -90,11 +104,13 @@ class Group:
         self.app.chunk_topics = frozenset(topics)
         self.app.fetch_max_wait_ms = int(settings.kafka.fetch_max_wait.total_seconds() * 1000)
         self.app.group = self
-        self._topic = self.app.topic(*topics, key_type=bytes, value_type=bytes, maxsize=2)
+        self._topic = self.app.topic(*topics, key_type=bytes, value_type=bytes)
+        self._topic.maxsize = MOST_CHUNKS  # Faust's `topic(maxsize=...)` is dropped on the way: the queue would take 4,096
         self._table = self.app.Table(
             table, partitions=settings.kafka.partitions, key_type=bytes, value_type=bytes, options=dict(ROCKSDB_OPTIONS)
         )
         self.packed: PackedTable | None = None
+        self._beginnings: Beginnings | None = None
         self.app.agent(self._topic, name=f"{app_id}.chunks")(self._agent)
         on_revoked: Any = self._on_revoked
         on_assigned: Any = self._on_assigned
@@ -137,8 +153,13 @@ class Group:
         """Faust made its consumer: give it the checkpoint that stands in for a commit."""
         self.consumer = consumer
         guard(self._table.data, RULES.get(self._table.name))
-        self.packed = PackedTable(self._table)
-        self.handler.use_table(self.packed)
+        packed = self.packed = PackedTable(self._table)
+        self.handler.use_table(packed)
+        self._beginnings = Beginnings(
+            lambda partition: packed.get(partition, _STREAM_TIME), consumer.highwater, consumer.highwaters
+        )
+        tables: Any = self.app.tables  # Faust's interface does not know its recovery
+        refuse_short_changelog(tables.recovery)
         self.checkpoint = Checkpoint(
             consumer,
             self.outbox,
@@ -153,10 +174,17 @@ class Group:
         async for chunk in stream:
             try:
                 await self.outbox.room()
+                if self._beginnings is not None:
+                    await self._beginnings.check(chunk.parts)
+                await self.handler.prepare(chunk)
                 self.handler.process(chunk)
                 chunk.finish()
             except asyncio.CancelledError:
                 raise
+            except TopicError as e:
+                leave(EX_CONFIG, str(e))
+            except (ModelError, BrokerError) as e:
+                leave(EX_TEMPFAIL, f"a chunk waits for what is not to be had, nothing of it was committed: {e}")
             except DeliveryError as e:
                 leave(EX_TEMPFAIL, f"a record could not be delivered, nothing was committed: {e}")
             except Exception as e:
@@ -172,7 +200,10 @@ class Group:
             # One begun before must not end after: others may have gone on by then. No await from here to the end.
             await self.checkpoint.quiet()
             self.checkpoint.forget()
-        self.handler.revoked({tp.partition for tp in revoked if tp.topic in self.app.chunk_topics})
+        gone = {tp.partition for tp in revoked if tp.topic in self.app.chunk_topics}
+        self.handler.revoked(gone)
+        if self._beginnings is not None:
+            self._beginnings.forget(gone)
 
     def _new_app(self, app_id: str) -> ChunkApp:
         from streams.credentials import faust_credentials

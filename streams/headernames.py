@@ -1,8 +1,8 @@
-"""Records with a header name that is not UTF-8: read, where aiokafka's reader gives up its whole fetch. Shell.
+r"""Records with a header name that is not UTF-8: read, where aiokafka's reader gives up its whole fetch. Shell.
 
 Kafka says a header's name is text and brokers take any bytes for it. aiokafka decodes strictly, so one such record would
 end every worker that comes to it, again and again. Here a fetch keeps its bytes; only a batch whose names cannot be decoded is
-read a second time, by aiokafka's own reader in Python, with the bytes that are no text as `\\xNN`.
+read a second time, by aiokafka's own reader in Python, with the bytes that are no text as `\xNN`.
 
 Replaced or used internals of aiokafka 0.14, each with a contract test in tests/unit/streams/test_headernames.py:
 `MemoryRecords` of `aiokafka.consumer.fetcher`, and `_DefaultRecordBatchPy` of `aiokafka.record.default_records`.

@@ -8,40 +8,77 @@ from typing import TYPE_CHECKING
 import structlog
 
 from streams import metrics
+from streams.following import switches_due
 from streams.idle import IdleClock
 from streams.inference_log import CONTENT_TYPE
+from streams.partitions import VERSIONS
 from streams.rejections import fit, rejection_headers
+from streams.switches import NOBODY, ROLES, SWITCH, History, is_switch, read_switch, switch_bytes
+from streams.wire import CONTENT_TYPE as CONTENT_TYPE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from config import Topics
-    from models.handle import ModelHandle
     from streams.checkpoint import TableRecord
     from streams.chunks import Chunk
+    from streams.following import Following, Version
     from streams.outbox import Outbox
     from streams.pipeline import Pipeline, StepResult
+    from streams.switches import Order, Role
     from streams.table import PackedTable
 
 log = structlog.get_logger()
 GROUP = "inference"
+_AGAIN_S = 10.0
+"""A switch that was appended and is not in force by then is appended again."""
 
 
 class InferenceHandler:
     """Runs the pipeline over chunks, sends what comes of them, keeps the windows of its partitions."""
 
-    def __init__(self, pipeline: Pipeline, outbox: Outbox, topics: Topics, *, idle_wait_s: float) -> None:
-        """`idle_wait_s`: how long past its deadline a row may wait by the wall clock where nothing comes."""
+    def __init__(
+        self, pipeline: Pipeline, outbox: Outbox, topics: Topics, *, idle_wait_s: float, following: Following | None = None
+    ) -> None:
+        """`idle_wait_s`: how long past its deadline a row may wait by the wall clock where nothing comes.
+
+        `following`: whom to ask for orders and versions; None: those of the pipeline are all there will ever be.
+        """
         self.pipeline = pipeline
+        self._following = following
         self._idle = IdleClock(bound_s=idle_wait_s)
         self._outbox = outbox
         self._topics = topics
         self._table: PackedTable | None = None
-        self._show_models()
+        self._shown: set[int] = set()
+        self._appended: dict[tuple[int, tuple[str, str, int]], float] = {}
 
     def use_table(self, table: PackedTable) -> None:
         """The windows table."""
         self._table = table
+
+    async def prepare(self, chunk: Chunk) -> None:
+        """Have at hand every version that the chunk may be scored by. Raises `ModelError` when one is not to be had in time."""
+        if self._following is None:
+            return
+        while missing := await self._missing(chunk, self._following):  # others may have let go of some meanwhile
+            for handle in await self._following.have(missing):
+                self.pipeline.add(handle)
+
+    async def _missing(self, chunk: Chunk, following: Following) -> list[Version]:
+        """Versions not at hand that are in force where the chunk begins, or come into force in it."""
+        known = self.pipeline.partitions
+        switches = [s for p in chunk.parts for r in p.records if r.headers and is_switch(r) and (s := read_switch(r.value))]
+        if any(s.key not in known.orders for s in switches):
+            await following.caught_up()
+            self._know()
+        wanted: list[Version] = []
+        for part in chunk.parts:
+            if part.partition not in known:
+                self._know()
+            wanted += known.wanted(part.partition, part.records[0].offset, self._load)
+        wanted += [(o.model, o.version) for s in switches if (o := known.orders.get(s.key)) is not None and o.version != NOBODY]
+        return [v for v in wanted if v not in known.handles]
 
     def process(self, chunk: Chunk) -> None:
         """One chunk, whole."""
@@ -53,8 +90,7 @@ class InferenceHandler:
 
     def move_idle_partitions(self) -> None:
         """Append clock records where rows have waited past their deadline and nothing comes to end the wait."""
-        deadlines_us = {h.name: h.spec.deadline_us for h in self.pipeline.handles}
-        for record in self._idle.due(self.pipeline.windows.waiting(), deadlines_us, time.monotonic()):
+        for record in self._idle.due(self.pipeline.waiting(), self.pipeline.deadlines_us(), time.monotonic()):
             self._outbox.send(self._topics.features, partition=record.partition, key=record.key, value=record.value)
             metrics.CLOCK_RECORDS.inc()
 
@@ -66,16 +102,56 @@ class InferenceHandler:
         """Forget the windows of these partitions; whoever holds them now has them in its table."""
         for partition in partitions:
             self.pipeline.drop(partition)
-
-    def swap(self, handles: Sequence[ModelHandle]) -> None:
-        """Serve these versions from the next chunk on."""
-        short = self.pipeline.swap(handles)
         self._show_models()
-        log.info("models in service", models=[f"{h.name}:{h.version}" for h in handles])
-        for feature_set, rows in short.items():
-            log.warning(
-                "windows grow: long lags are missing until a symbol has brought more rows", feature_set=feature_set, rows=rows
+
+    def append_switches(self, partitions: Sequence[int], *, now_s: float) -> None:
+        """Append to each of these partitions, which must be held and recovered, the switches of orders that can be in force."""
+        if self._following is None:
+            return
+        self._know()
+        due = switches_due(self._following.newest(), partitions, self._seq, self._following.loaded)
+        for partition, order in due:
+            at = partition, order.key
+            if self._appended.get(at, -_AGAIN_S) + _AGAIN_S > now_s:
+                continue
+            self._appended[at] = now_s
+            self._outbox.send(
+                self._topics.features,
+                partition=partition,
+                key=None,
+                value=switch_bytes(order),
+                headers=[(CONTENT_TYPE_HEADER, SWITCH)],
             )
+        self._let_go(partitions)
+
+    def _know(self) -> None:
+        """Tell the pipeline all orders and versions there are."""
+        if self._following is not None:
+            for order in self._following.known():
+                self.pipeline.know(order)
+            for handle in list(self._following.loaded.values()):
+                self.pipeline.add(handle)
+
+    def _seq(self, partition: int, model: str, role: Role) -> int:
+        """The number of the newest order in force in a partition held; one that was never read has the first champion."""
+        if partition in self.pipeline.partitions:
+            return self.pipeline.partitions.history(partition).seq(model, role)
+        held = self._load(partition, VERSIONS)
+        return (1 if role == "champion" else 0) if held is None else History.unpack(held).seq(model, role)
+
+    def _let_go(self, held: Iterable[int]) -> None:
+        """Forget versions that count in no partition any more."""
+        counted = self.counted()
+        if self._following is None or any(p not in self.pipeline.partitions for p in held):
+            return
+        self._following.forget(counted)
+        for version in [v for v in self.pipeline.partitions.handles if v not in self._following.loaded]:
+            del self.pipeline.partitions.handles[version]
+
+    def counted(self) -> set[Version]:
+        """(model, version) of all that count in a partition read."""
+        partitions = self.pipeline.partitions
+        return {v for p in partitions for v in partitions.history(p).versions(partitions.models)}
 
     def _load(self, partition: int, symbol: str) -> bytes | None:
         return self._held().get(partition, symbol.encode())
@@ -91,7 +167,13 @@ class InferenceHandler:
     def _send(self, out: StepResult) -> None:
         if out.predictions:
             self._outbox.send_many(self._topics.predictions, out.predictions)
-        for topic, streams in ((self._topics.predictions, out.frames), (self._topics.inference_log, out.logs)):
+        if out.shadow:
+            self._outbox.send_many(self._topics.predictions_shadow, out.shadow)
+        for topic, streams in (
+            (self._topics.predictions, out.frames),
+            (self._topics.predictions_shadow, out.shadow_frames),
+            (self._topics.inference_log, out.logs),
+        ):
             for partition, data in streams:
                 self._outbox.send(topic, partition=partition, key=None, value=data, headers=[("content-type", CONTENT_TYPE)])
         for r in map(fit, out.rejected):
@@ -117,9 +199,36 @@ class InferenceHandler:
         for trouble in out.troubles:
             metrics.MODEL_TROUBLES.labels(trouble.split(":", 1)[0]).inc()
             log.warning("model trouble, rows abstain", trouble=trouble)
-        metrics.SYMBOLS.set(len(self.pipeline.windows))
+        metrics.SYMBOLS.set(self.pipeline.symbols)
+        if out.switched:
+            self._tell(out.switched)
+        if out.switched or self._shown != set(self.pipeline.partitions):
+            self._show_models()
+
+    def _tell(self, switched: Iterable[tuple[int, Order, int]]) -> None:
+        """Log and count what came into force."""
+        for partition, order, from_us in switched:
+            metrics.SWITCHES.labels(order.model, order.role).inc()
+            if from_us > order.effective_from_us:
+                metrics.SWITCHED_LATE.labels(order.model, order.role).inc()
+            log.info(
+                "version in force",
+                model=order.model,
+                role=order.role,
+                version=order.version,
+                partition=partition,
+                from_us=from_us,
+                later_than_ordered_us=from_us - order.effective_from_us,
+            )
 
     def _show_models(self) -> None:
+        """Set the gauge of versions in force."""
         metrics.MODEL.clear()
-        for h in self.pipeline.handles:
-            metrics.MODEL.labels(h.name, h.version, "champion").set(1)
+        partitions = self.pipeline.partitions
+        self._shown = set(partitions)
+        for p in partitions:
+            for model in partitions.models:
+                for role in ROLES:
+                    last = partitions.history(p).of(model, role)[-1:]
+                    if last and last[0].order.version != NOBODY:
+                        metrics.MODEL.labels(model, last[0].order.version, role).set(1)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from streams.errors import LayoutError
 from streams.wire import CLOCK
 
@@ -36,16 +38,20 @@ CLOCK_LAYOUT = SetLayout(CLOCK, (), publication_lag_us=0, depth_rows=1)
 MAX_DEPTH_ROWS = 65_535
 MAX_STATE_BYTES = 7 * 1024 * 1024
 """A symbol's windows are one table value, so one changelog record: they must fit both (`state`, `clients.MAX_RECORD_BYTES`)."""
+MAX_NAMES_BYTES = 400_000
+"""A prediction names its missing columns, and the stale ones again; Kafka takes records of 1 MB unless told otherwise."""
 
 
 def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
     """The layout that serves all these specs; features in first-come order.
 
     Raises `LayoutError` when two models disagree on a set's publication lag (a row has one known time), when the
-    windows would be larger than a table value may be, and for a feature name that JSON or the table would have to escape.
+    windows would be larger than a table value may be, for column names that are too long together for a prediction that names
+    them all, and for a feature name that JSON or the table would have to escape.
     """
     merged: dict[str, SetLayout] = {}
     for spec in specs:
+        _refuse_names_too_long(spec)
         for name, wanted in sorted(spec.feature_sets.items()):
             have = merged.get(name)
             if have is None:
@@ -60,6 +66,15 @@ def merge_specs(specs: Iterable[ServingSpec]) -> dict[str, SetLayout]:
             merged[name] = SetLayout(name, have.features + more, have.publication_lag_us, max(have.depth_rows, wanted.depth_rows))
     _refuse_what_cannot_be_kept(merged)
     return merged
+
+
+def _refuse_names_too_long(spec: ServingSpec) -> None:
+    size = len(msgspec.json.encode([c.name for c in spec.columns]))
+    if size > MAX_NAMES_BYTES:
+        raise LayoutError(
+            f"the names of the {len(spec.columns)} columns of model {spec.model!r} take {size} bytes, {MAX_NAMES_BYTES} are "
+            "possible, for a prediction names those that are missing; publish it with shorter names or fewer columns"
+        )
 
 
 def _refuse_what_cannot_be_kept(merged: Layout) -> None:

@@ -89,6 +89,9 @@ class MonitorHandler:
         """The group's table."""
         self._table = table
 
+    async def prepare(self, chunk: Chunk) -> None:
+        """Nothing is needed."""
+
     def process(self, chunk: Chunk) -> None:
         """One chunk, whole. Raises `WarehouseError` when too many rows wait for the warehouse."""
         started = time.perf_counter()

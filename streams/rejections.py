@@ -64,8 +64,13 @@ def with_headers(rejected: Sequence[Rejected], parts: Sequence[PartitionRecords]
 
 
 def own_headers(r: Record) -> tuple[tuple[str, bytes], ...]:
-    """What a record's producer told of it beside key and value."""
-    return tuple((str(name), bytes(data or b"")) for name, data in r.headers)
+    """What a record's producer told of it beside key and value, under names that can be sent on."""
+    return tuple((_sendable(name), bytes(data or b"")) for name, data in r.headers)
+
+
+def _sendable(name: str) -> str:
+    """The name as it is, but what the producing client cannot take escaped: it ends a name at a NUL, and dies of a surrogate."""
+    return name if name.isascii() and "\0" not in name else name.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def fit(r: Rejected) -> Rejected:

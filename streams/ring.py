@@ -61,6 +61,7 @@ class SetWindows:
         self.values = np.empty((0, self.capacity, features), dtype=np.float64)  # (slots, capacity, features)
         self.count = np.zeros(0, dtype=np.int64)  # rows ever placed; place of the next = count % capacity
         self.newest = np.full(0, EMPTY, dtype=np.int64)
+        self.grown: dict[int, list[tuple[int, int]]] = {}
         self.in_order = np.zeros(0, dtype=np.int64)  # rows placed from this one on came in the order in which they lie
 
     def grow(self, slots: int) -> None:
@@ -182,11 +183,20 @@ class SetWindows:
             self.newest[slot] = key[-1]
             self.in_order[slot] = 0 if (np.diff(offset[-m:]) > 0).all() else m
 
+    def _floor(self, slot: int, places: NDArray[np.int64], keys: I64) -> int:
+        """Rows with a lesser key may have come and left when the windows were less deep: such a one is not taken twice."""
+        floor = 0
+        for position, depth in self.grown.get(slot, ()):
+            before = keys[self.offset[slot, places] < position]
+            if len(before) >= depth > 0:
+                floor = max(floor, int(before.min()))
+        return floor
+
     def _place(self, slot: int, key: int, known: int, offset: int, values: F64) -> int:
         places = self.ordered(slot)
         keys = self.key[slot, places]
         at = int(np.searchsorted(keys, key))
-        if len(keys) - int(np.searchsorted(keys, key, side="right")) >= self.depth:
+        if len(keys) - int(np.searchsorted(keys, key, side="right")) >= self.depth or key < self._floor(slot, places, keys):
             return EXPIRED
         if at < len(keys) and keys[at] == key:
             p = places[at]

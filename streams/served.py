@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from models.score import Scores
     from streams.layout import Layout
     from streams.records import FeatureBatch, Rejected
+    from streams.switches import Order, Role
     from streams.windows import Vectors
 
 
@@ -36,16 +37,20 @@ if TYPE_CHECKING:
 class StepResult:
     """What a chunk leads to.
 
-    `predictions`: (partition, key, JSON); `frames`: (partition, Arrow IPC stream) of the models that publish so;
-    `logs`: (partition, Arrow IPC stream).
+    `predictions`: (partition, key, JSON); `frames`: (partition, Arrow IPC stream) of the models that publish so; `shadow`,
+    `shadow_frames`: the challengers'; `logs`: (partition, Arrow IPC stream); `switched`: (partition, order put in force, event
+    time from which it is).
     """
 
     predictions: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     frames: list[tuple[int, bytes]] = field(default_factory=list)
+    shadow: list[tuple[int, bytes, bytes]] = field(default_factory=list)
+    shadow_frames: list[tuple[int, bytes]] = field(default_factory=list)
     logs: list[tuple[int, bytes]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
+    switched: list[tuple[int, Order, int]] = field(default_factory=list)
 
 
 class Inputs:
@@ -59,6 +64,10 @@ class Inputs:
         self.rows = rows
         self.vectors = vectors
         self.decided = decided
+
+    def take(self, rows: NDArray[np.intp]) -> Inputs:
+        """Those of just these rows, in the order given."""
+        return Inputs(self.rows.take(rows), self.vectors.take(rows), None if self.decided is None else self.decided[rows])
 
     @cached_property
     def symbols(self) -> pa.Array:
@@ -98,9 +107,10 @@ class Served:
     `framed`: its predictions leave as frames, not row by row.
     """
 
-    def __init__(self, handle: ModelHandle, role: str, layout: Layout, *, framed: bool = False) -> None:
+    def __init__(self, handle: ModelHandle, role: Role, layout: Layout, *, framed: bool = False) -> None:
         self.handle = handle
-        self.role = role
+        self.role: Role = role
+        self.waits_as = waits_as(handle.name, role)
         self.plan: VectorPlan = plan_vectors(handle.spec, layout)
         self.names = [c.name for c in handle.spec.columns]
         self.required = np.array([c.required for c in handle.spec.columns], dtype=bool)
@@ -169,7 +179,8 @@ class Served:
                 log, topic=rows.topic, missing=vectors.missing, stale=vectors.stale, supersedes=self._superseded(rows, vectors)
             )
             for partition, start, stop in inputs.spans:
-                out.frames += [(partition, frame) for frame in self._frames.frames(batch.slice(start, stop - start))]
+                frames = [(partition, frame) for frame in self._frames.frames(batch.slice(start, stop - start))]
+                (out.shadow_frames if self.role == "challenger" else out.frames).extend(frames)
         self._add_logs(log, inputs.spans, out)
         out.counts["missing_values"] += inputs.missing_values
         out.counts["vectors"] += n
@@ -177,7 +188,8 @@ class Served:
 
     def _add_rows(self, log: pa.RecordBatch, rows: FeatureBatch, vectors: Vectors, out: StepResult) -> None:
         """A JSON record of each row."""
-        encode, add, spec = self._encode, out.predictions.append, self.handle.spec
+        to = out.shadow if self.role == "challenger" else out.predictions
+        encode, add, spec = self._encode, to.append, self.handle.spec
         name, version, role, horizon, level = self.handle.name, self.handle.version, self.role, spec.horizon_us, spec.level
         digest, topic = self.digest, rows.topic
         n = len(rows.symbols)
@@ -211,6 +223,11 @@ class Served:
         """By row, the id of the prediction that it replaces."""
         head = f"{self.handle.name}:{self.handle.version}"
         return {i: f"{head}:{rows.symbols[i]}:{rows.ts_event_us[i]}:{before}" for i, before in vectors.supersedes.items()}
+
+
+def waits_as(model: str, role: Role) -> str:
+    """What a waiting row is kept under: champion and canary are one, for a row has one of the two."""
+    return f"{model}\x1fchallenger" if role == "challenger" else model
 
 
 _INDEX = MAX_FRAME_ROWS - 1

@@ -11,7 +11,8 @@ time. What ends the wait is decided by rows and offsets alone:
 | with stream time at or past the deadline               | + deadline_us              |                            |
 
 Stream time of a partition at an offset: the greatest known time of its rows up to there. Either way the trigger row
-yields its one record then, complete or not.
+yields its one record then, complete or not. Of a symbol so many rows wait at most (`deadlines.MOST_WAITING`); a row that comes
+while they do is decided where it stands, at its own known time.
 """
 
 from __future__ import annotations
@@ -115,6 +116,14 @@ class StreamTime:
         self._dirty.clear()
         return out
 
+    def now(self, partition: int) -> int:
+        """Where a partition has come to."""
+        return self._now.get(partition, NEVER)
+
+    def greatest(self) -> int:
+        """The greatest of all partitions held."""
+        return max(self._now.values(), default=NEVER)
+
     def drop(self, partition: int) -> None:
         """Forget a partition."""
         self._now.pop(partition, None)
@@ -136,6 +145,11 @@ def joined_times(held: bytes, came: bytes) -> bytes:
     if not before or max(before) in after:  # it goes on from the one held, as one writer's do: what it left out is too old
         return came
     return _pack(sorted((before | after).items())[-_KEPT_JOINED:])
+
+
+def ends_of(packed: bytes) -> list[int]:
+    """The offsets up to which the partition was read, ascending, that a table value of its stream time knows."""
+    return [end for end, _ in _unpack(packed)]
 
 
 def _pack(pairs: Iterable[tuple[int, int]]) -> bytes:

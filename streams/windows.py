@@ -16,6 +16,7 @@ from streams.lookups import find, rows_to_come
 from streams.ring import REPLAYED, SetWindows, View, sort_key
 from streams.snapshots import packed
 from streams.state import SetState, SymbolState, pack
+from streams.wire import position_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from streams.layout import Layout
     from streams.plan import VectorPlan
     from streams.records import FeatureBatch
+    from streams.switches import Grown
     from streams.waiting import Waiting
 
 Slots = NDArray[np.intp]
@@ -66,6 +68,7 @@ class LagWindows:
         self.sets = {
             s.feature_set: SetWindows(len(s.features), depth_rows=s.depth_rows, slack_rows=slack_rows) for s in layout.values()
         }
+        self.grown: dict[int, tuple[Grown, ...]] = {}
         self._slot_of: dict[str, int] = {}
         self._owner: list[tuple[int, str] | None] = []
         self._free: list[int] = []
@@ -99,6 +102,9 @@ class LagWindows:
         if state is not None and state.waiting:
             self._waiting[slot] = state.waiting
         for name, w in self.sets.items():
+            w.grown[slot] = [
+                (position_of(g.offset), g.depth_rows) for g in self.grown.get(partition, ()) if g.feature_set == name
+            ]
             held = None if state is None else state.sets.get(name)
             if held is None:
                 w.clear(slot)
@@ -186,15 +192,17 @@ class LagWindows:
         values.update({slot: pack(self._state(slot)) for slot in dirty if slot in self._waiting})
         return [(*owner, values[slot]) for slot in dirty if (owner := self._owner[slot]) is not None]
 
-    def laid_out(self, layout: Layout) -> LagWindows:
-        """The same windows under another layout: features kept by name, new ones missing until rows bring them."""
-        other = LagWindows(layout, slack_rows=self.slack_rows)
+    def holds(self, symbol: str) -> bool:
+        """Whether a symbol is resident."""
+        return symbol in self._slot_of
+
+    def move(self, partition: int, other: LagWindows) -> None:
+        """Copy a partition's windows to those of another layout: features kept by name, of rows no more than promised here."""
         for slot, owner in enumerate(self._owner):
-            if owner is not None:
+            if owner is not None and owner[0] == partition:
                 other.admit(*owner, self._state(slot))
                 if slot in self._dirty:
                     other._dirty.add(other._slot_of[owner[1]])
-        return other
 
     def drop(self, partition: int) -> None:
         """Forget a partition's symbols (it was revoked; its checkpoint is done)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import methodcaller
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -130,7 +131,18 @@ def as_bytes(data: object) -> bytes | None:
     return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None
 
 
+_first_headers = methodcaller("headers")
+"""Call it once a record, and not as a method of it.
+
+confluent-kafka hands out a list with holes for a name that is not UTF-8, and an error beside it, which Python sees only when the
+call goes this way; where it is not seen, and at a second call, the process dies of the holes.
+"""
+
+
 def headers_of(record: Message) -> list[tuple[str, bytes | None]]:
-    """A record's headers."""
-    pairs = cast("list[tuple[str, bytes | None]]", record.headers() or [])  # its stubs name every form producers may give
+    """A record's headers; none where a name is not UTF-8, for then the client gives none of them."""
+    try:
+        pairs = cast("list[tuple[str, bytes | None]]", _first_headers(record) or [])
+    except (UnicodeDecodeError, SystemError):
+        return []
     return [(name, as_bytes(data)) for name, data in pairs]

@@ -11,7 +11,7 @@ import typer.main
 
 from config import KEYS
 from config.sections import Topics
-from docs import pages, performance_page
+from docs import pages, performance_page, sizing_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +53,10 @@ def test_the_errors_page_is_what_the_error_classes_say() -> None:
 
 def test_the_performance_page_is_what_the_benchmarks_found() -> None:
     assert page("performance.md") == performance_page.page(), "run `make docs`"
+
+
+def test_the_sizing_page_is_what_the_workers_benchmark_found_and_the_model_makes_of_it() -> None:
+    assert page("sizing.md") == sizing_page.page(), "run `make docs`"
 
 
 def test_every_error_says_what_to_do() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from config import load_settings
 from models.handle import ModelHandle
+from models.registry import Resolution
 from streams import app
 from tests.broker.inference_rows import MODEL, SPEC, VERSION
 
@@ -30,6 +31,15 @@ class AtHand:
 
     def load(self, _name: str, _version: str) -> ModelHandle:
         return self._handle
+
+    def lookup(self, _name: str, _alias: str) -> Resolution:
+        return Resolution(VERSION, from_cache=False)
+
+    def pin(self, _name: str, _version: str) -> None:
+        """It is kept anyway."""
+
+    def unpin(self, _name: str, _version: str) -> None:
+        """The same."""
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,6 @@ from tests.broker.inference_world import Worker, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.broker
 
@@ -96,6 +98,28 @@ def test_health_readiness_and_metrics_answer(run: Run) -> None:
     assert world.metric(text, "trading_ml_model", {"model": making.MODEL, "role": "champion", "version": "1"}) == 1
     assert run.worker.get("/router")[0] == 404
     assert run.worker.get("/table/windows/S00")[0] == 404
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's sockets are read as Linux tells them")
+def test_it_listens_on_its_own_port_and_nowhere_else(run: Run) -> None:
+    """Faust's command line would open a web server of its own on all addresses."""
+    assert listening(run.worker.process.pid) == {("0100007F", run.worker.port)}
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses, as the kernel writes them, and ports on which a process listens."""
+    own = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            own.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and rest[5] in own:
+                address, port = local.split(":")
+                found.add((address, int(port, 16)))
+    return found
 
 
 def test_a_second_worker_on_the_same_state_folder_is_refused(run: Run) -> None:

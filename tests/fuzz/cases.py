@@ -108,6 +108,8 @@ def headers_of() -> Iterator[tuple[str, tuple[Header, ...]]]:
     yield "huge header", (("h", b"x" * 900_000),)
     yield "huge header name", (("h" * 900_000, b""),)
     yield "header without a value", (("h", None), ("content-type", None), ("", None))
+    odd = ("tr\\xffce", "a\0b", "content-type\0", "\udcff", "größe")
+    yield "header names that cannot be sent as they are", tuple((name, ARROW_STREAM) for name in odd)
     yield "the same header twice", (("trace", b"1"), ("trace", b"2"), ("content-type", b"x"), ("content-type", b"y"))
     yield "headers of the rejected topic", (("__connect.errors.topic", b"other"), ("__connect.errors.offset", b"\xff"))
 

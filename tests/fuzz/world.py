@@ -17,6 +17,7 @@ from streams.errors import StateLayoutError
 from streams.frames import is_frame
 from streams.logrows import read_log
 from streams.outcomes import OutcomeDecoder
+from streams.layout import merge_specs
 from streams.pipeline import Pipeline
 from streams.prediction_frames import decode_predictions
 from streams.records import FeatureDecoder, PartitionRecords
@@ -70,7 +71,7 @@ class Features:
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         self._all, self._good = pipeline(), pipeline()
-        layout = self._all.windows.layout
+        layout = merge_specs(h.spec for h in self._all.partitions.handles.values())
         self._decoder = FeatureDecoder(layout, partitions=PARTITIONS, max_future_us=MAX_FUTURE_US)
         self._offset = 0
         self._event = 0
@@ -187,6 +188,8 @@ class Features:
         size = len(sent.key or b"") + len(sent.value or b"") + sum(len(n.encode()) + len(d) + 10 for n, d in headers)
         if size > MOST_RECORD_BYTES or (sent.value is None and r.value is not None and "left out" not in sent.detail):
             raise Broken(f"rejected as a record of {size} bytes: {sent.detail}")
+        if any("\0" in name for name, _ in headers):
+            raise Broken(f"a header name that the client would cut short: {headers}")
         again = refused(0, sent.key, sent.value, headers)
         if again is None or (again.reason, again.offset, again.value) != (r.reason, r.offset, sent.value):
             raise Broken(f"the rejected topic says something else of it: {again}")

@@ -15,6 +15,7 @@ from streams.pipeline import Pipeline, StepResult
 from streams.prediction_frames import decode_predictions
 from tests.laws.test_frames_laws import cut
 from tests.laws.test_windows_laws import PARTITIONS, SPECS, parts_of, reader_of, streams
+from tests.unit.streams.pipes import put_in_force
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,9 +72,13 @@ def test_frames_hold_what_the_json_records_say(
             framed=framed,
         )
         total = StepResult()
+        read: dict[int, list[Any]] = {}
         for number, parts in enumerate(chunks):
             if number == swapped:
-                pipeline.swap(handles(spec, "2", depth_rows, good=good))
+                ends = {p: max((r.offset for r in read.get(p, ())), default=0) for p in range(PARTITIONS)}
+                put_in_force(pipeline, *handles(spec, "2", depth_rows, good=good), offsets=ends)
+            for part in parts:
+                read.setdefault(part.partition, []).extend(part.records)
             out = pipeline.step(parts, *reader_of({}))
             assert {model for _, data in out.frames for model in _models(data)} <= framed
             total.predictions += out.predictions

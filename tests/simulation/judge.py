@@ -11,13 +11,17 @@ import msgspec
 import numpy as np
 
 from streams.group import RULES
+from streams.layout import SetLayout, merge_specs
+from streams.partitions import VERSIONS
 from streams.pipeline import STREAM_TIME, Pipeline
 from streams.predictions import vector_hashes
 from streams.records import PartitionRecords
 from streams.rejections import fit
-from streams.state import APPLIED
+from streams.state import APPLIED, unpack
+from streams.switches import History, is_switch
 from streams.topics import WINDOWS_TABLE
-from streams.waiting import StreamTime
+from streams.waiting import StreamTime, Waiting
+from streams.windows import LagWindows
 from tests.laws.oracle import Oracle, Row
 from tests.simulation.broker import Commit, Stored
 from tests.simulation.consumer import CHANGELOG, TOPICS
@@ -25,32 +29,34 @@ from tests.simulation.rows import PARTITIONS
 
 if TYPE_CHECKING:
     from models.handle import ModelHandle
+    from streams.switches import Order
     from tests.record import Record
     from tests.simulation.broker import Broker
     from tests.simulation.world import World
 
-_TIME = STREAM_TIME.encode()
+_TIME, _VERSIONS = STREAM_TIME.encode(), VERSIONS.encode()
 TOGETHER = 8
 """Records the uninterrupted run takes at a time: how closely it knows at which offset a row is settled."""
 
 
 @dataclass
 class Truth:
-    """What one version makes of a features topic."""
+    """What a run that nothing interrupts makes of a features topic."""
 
     bodies: dict[str, bytes] = field(default_factory=dict)
     due: list[tuple[int, int, str]] = field(default_factory=list)
-    """(partition, offset from which on it must be out, the row's id without its version)"""
+    """(partition, offset from which on it must be out, the prediction's id)"""
     rejected: set[tuple[Any, ...]] = field(default_factory=set)
     state: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
+    histories: dict[int, History] = field(default_factory=dict)
     applied: list[tuple[int, int, bytes, int]] = field(default_factory=list)
     """(partition, offset from which on it must be so, symbol, position of its last row applied), ascending"""
 
 
-def truth(broker: Broker, handle: ModelHandle) -> Truth:
-    """One pipeline, from the first record to the last."""
+def truth(broker: Broker, handles: list[ModelHandle], orders: list[Order] | None) -> Truth:
+    """One pipeline, from the first record to the last, that has all versions and orders from the beginning."""
     out = Truth()
-    pipeline = Pipeline([handle], partitions=PARTITIONS, max_future_us=10**15, slack_rows=30)
+    pipeline = Pipeline(handles, partitions=PARTITIONS, max_future_us=10**15, slack_rows=30, orders=orders)
     for p in range(PARTITIONS):
         log = broker.log(TOPICS.features, p)
         for at in range(0, len(log), TOGETHER):
@@ -60,13 +66,15 @@ def truth(broker: Broker, handle: ModelHandle) -> Truth:
                 pid = msgspec.json.decode(value)["prediction_id"]
                 assert pid not in out.bodies
                 out.bodies[pid] = value
-                out.due.append((p, some[-1].offset + 1, row_of(pid)))
+                out.due.append((p, some[-1].offset + 1, pid))
             for r in map(fit, found.rejected):
                 out.rejected.add((r.partition, r.offset, r.key, r.value, r.reason, r.detail))
             for _, key, value in pipeline.take_dirty():
                 out.state[p, key] = value
-                if key != STREAM_TIME.encode():
+                if not key.startswith(b"\x00"):
                     out.applied.append((p, some[-1].offset + 1, key, applied(value)))
+        if p in pipeline.partitions:
+            out.histories[p] = pipeline.partitions.history(p)
     return out
 
 
@@ -75,42 +83,50 @@ def applied(value: bytes) -> int:
     return int.from_bytes(value[APPLIED], "little", signed=True)
 
 
-def row_of(prediction_id: str) -> str:
-    """The trigger row of an id, whatever version answered."""
-    model, _, row = prediction_id.split(":", 2)
-    return f"{model}:{row}"
-
-
 def faults(world: World) -> list[str]:
     """Everything that is not as it must be."""
     found: list[str] = []
     if world.stalled is not None:
         return [f"it does not come to rest: {world.stalled}"]
     broker = world.broker
-    truths = {h.version: truth(broker, h) for h in world.registry.versions}
+    one = truth(broker, world.registry.versions, world.registry.orders)
     first: dict[str, int] = {}
-    bodies: dict[str, bytes] = {}
     for p in range(PARTITIONS):
         for r in broker.log(TOPICS.predictions, p):
             assert r.value is not None
             pid = msgspec.json.decode(r.value)["prediction_id"]
-            of = truths[pid.split(":", 2)[1]].bodies
-            # How a row is answered by a version with another layout depends on when that one came: there is no one truth.
-            right = bodies.setdefault(pid, r.value) if world.plan.layouts else of.get(pid)
+            right = one.bodies.get(pid)
             if right is None:
                 found.append(f"unknown: {pid}")
             elif right != r.value:
                 found.append(f"wrong: {r.value.decode()} instead of {right.decode()}")
-            first[row_of(pid)] = min(first.get(row_of(pid), r.at), r.at)
-    one = truths["1"]
-    found += [f"lost: {row}" for row in sorted({row_of(pid) for pid in one.bodies} - set(first))]
-    found += _oracle(world, one)
+            first[pid] = min(first.get(pid, r.at), r.at)
+    found += [f"lost: {pid}" for pid in sorted(set(one.bodies) - set(first))]
+    found += _versions(one)
+    found += _oracle(world, truth(broker, world.registry.versions[:1], None))
     found += _commits(broker, one, first)
     found += _changelog(broker, one)
-    if not world.plan.layouts:
-        found += _rejected(broker, one)
-        found += _state(world, one)
+    found += _rejected(broker, one)
+    found += _state(world, one)
     return found
+
+
+def _versions(truth: Truth) -> list[str]:
+    """One record of each row and revision, by the version of its event time, or by the oldest that counts."""
+    seen = set()
+    out = []
+    for pid, value in truth.bodies.items():
+        b = msgspec.json.decode(value)
+        row, version = pid.split(":", 2)[2], int(b["version"])
+        entries = truth.histories[b["source"]["partition"]].entries()
+        right = max((int(e.order.version) for e in entries if e.from_us <= b["ts_event_us"]), default=0)
+        newest = max(int(e.order.version) for e in entries)
+        if version != right and not right < version < newest:
+            out.append(f"{pid} answered instead of version {right}")
+        if row in seen:
+            out.append(f"two versions answered {row}")
+        seen.add(row)
+    return out
 
 
 def _oracle(world: World, truth: Truth) -> list[str]:
@@ -121,6 +137,8 @@ def _oracle(world: World, truth: Truth) -> list[str]:
     for p in range(PARTITIONS):
         oracle = Oracle(spec, depth)
         for r in world.broker.log(TOPICS.features, p):
+            if is_switch(r):
+                continue
             for row in world.meant[p, r.offset] if (p, r.offset) in world.meant else [_clock(r)]:
                 read = {f: row.values[f] for f in row.values if f != "w"}
                 oracle.read(replace(row, values=read))
@@ -211,9 +229,30 @@ def _state(world: World, truth: Truth) -> list[str]:
         if rebuilt != held:
             differ = sorted(k for k in {*rebuilt, *held} if rebuilt.get(k) != held.get(k))
             out.append(f"state of {owner[p].name} differs from the changelog in partition {p}: {differ}")
-        if rebuilt != right:
-            differ = sorted(k for k in {*rebuilt, *right} if rebuilt.get(k) != right.get(k))
+        layout = _layout(world, p)
+        ours, theirs = ({k: _as_laid_out(v, layout) if k != _VERSIONS else v for k, v in e.items()} for e in (rebuilt, right))
+        if ours != theirs:
+            differ = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
             out.append(f"state in partition {p} is not that of an uninterrupted run: {differ}")
+    return out
+
+
+def _layout(world: World, partition: int) -> dict[str, SetLayout]:
+    """The last layout in force in a partition."""
+    versions = {(h.name, h.version): h for h in world.registry.versions}
+    found = rebuild(world.broker, partition).get(_VERSIONS)
+    history = History() if found is None else History.unpack(found)
+    return merge_specs(versions[v].spec for v in history.versions(["m"]))
+
+
+def _as_laid_out(value: bytes, layout: dict[str, SetLayout]) -> bytes:
+    """A symbol's state written anew in a layout: one that no row has touched since may still be in that of the day."""
+    windows = LagWindows(layout, slack_rows=1)
+    state = unpack(value)
+    windows.admit(0, "s", replace(state, waiting=()))
+    windows.wait("s", (Waiting("", 0, 0, 0, 0),))  # marks it as changed
+    windows.wait("s", state.waiting)
+    ((_, _, out),) = windows.take_dirty()
     return out
 
 

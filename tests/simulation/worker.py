@@ -20,7 +20,9 @@ from streams import inference, table
 from streams.checkpoint import Checkpoint
 from streams.group import RULES, Group
 from streams.outbox import Outbox
+from streams.partitions import first_orders
 from streams.pipeline import Pipeline
+from streams.switches import Order
 from streams.topics import WINDOWS_TABLE
 from tests.simulation.broker import Producer
 from tests.simulation.consumer import CHANGELOG, TOPICS, Consumer, Everywhere, Left
@@ -52,13 +54,68 @@ class Armed:
 
 @dataclass(slots=True)
 class Registry:
-    """The versions there are, the last of which is champion."""
+    """The versions there are, and the timeline: the first is in force from the beginning, an order for each of the others."""
 
     versions: list[ModelHandle]
+    orders: list[Order]
 
-    @property
-    def champion(self) -> ModelHandle:
-        return self.versions[-1]
+    @classmethod
+    def of(cls, first: ModelHandle) -> Registry:
+        """With one version."""
+        return cls([first], first_orders([first]))
+
+    def add(self, handle: ModelHandle, *, effective_from_us: int) -> None:
+        """A new champion."""
+        self.versions.append(handle)
+        self.orders.append(
+            Order(
+                model=handle.name,
+                role="champion",
+                seq=len(self.orders) + 1,
+                version=handle.version,
+                effective_from_us=effective_from_us,
+            )
+        )
+
+
+class Knowing:
+    """Stands in for `Following`: hears of orders late, and takes its time to load a version."""
+
+    def __init__(self, registry: Registry, rng: random.Random) -> None:
+        self._registry = registry
+        self._rng = rng
+        self._heard = len(registry.orders)
+        self.loaded: dict[tuple[str, str], ModelHandle] = {}
+
+    def known(self) -> list[Order]:
+        return self._registry.orders[: self._heard]
+
+    def newest(self) -> list[Order]:
+        return self.known()[-1:]
+
+    async def have(self, versions: list[tuple[str, str]]) -> list[ModelHandle]:
+        await asyncio.sleep(self._rng.choice([0, 0.01, 0.2]))
+        by_version = {(h.name, h.version): h for h in self._registry.versions}
+        for v in versions:
+            self.loaded[v] = by_version[v]
+        return [by_version[v] for v in versions]
+
+    async def caught_up(self) -> None:
+        await asyncio.sleep(self._rng.choice([0, 0.01]))
+        self._heard = len(self._registry.orders)
+
+    async def listen(self) -> None:
+        """Hear of what there is, now and then, and load it."""
+        if self._rng.random() < 0.5:
+            await self.caught_up()
+            missing = [v for o in self.newest() if (v := (o.model, o.version)) not in self.loaded]
+            if missing:
+                await self.have(missing)
+
+    def forget(self, keep: set[tuple[str, str]]) -> None:
+        newest = {(o.model, o.version) for o in self.newest()}
+        for v in [v for v in self.loaded if v not in keep and v not in newest]:
+            del self.loaded[v]
 
 
 @dataclass(slots=True)
@@ -133,11 +190,18 @@ class Worker:
         self.reached("changelog produced" if topic == CHANGELOG else "output produced")
 
     async def _life(self) -> None:
+        knowing = self.knowing = Knowing(self.registry, self.rng)
         pipeline = Pipeline(
-            [self.registry.champion], partitions=PARTITIONS, max_future_us=10**15, slack_rows=self.rng.choice([2, 5, 30])
+            await knowing.have([(o.model, o.version) for o in knowing.newest()]),
+            partitions=PARTITIONS,
+            max_future_us=10**15,
+            slack_rows=self.rng.choice([2, 5, 30]),
+            orders=knowing.known(),
         )
         out = Outbox({})
-        self.handler = handler = inference.InferenceHandler(pipeline, out, TOPICS, idle_wait_s=IDLE_WAIT_S)
+        following: Any = knowing
+        handler = inference.InferenceHandler(pipeline, out, TOPICS, idle_wait_s=IDLE_WAIT_S, following=following)
+        self.handler = handler
         self.consumer = consumer = Consumer(self)
         self.store = Store(self.folder)
         table.guard(self.store, RULES[WINDOWS_TABLE])
@@ -147,7 +211,7 @@ class Worker:
         self.checkpoint = consumer.checkpoint = self._checkpoint(consumer, out, handler, packed)
         self.queue: asyncio.Queue[Chunk] = asyncio.Queue(maxsize=2)
         self.unacked = 0
-        me: Any = SimpleNamespace(outbox=out, handler=handler)
+        me: Any = SimpleNamespace(outbox=out, handler=handler, _beginnings=None)
         for task in (
             lambda: Group._agent(me, self._stream()),
             self._fetch,
@@ -245,6 +309,6 @@ class Worker:
         self.handler.move_idle_partitions()
 
     async def _follow(self) -> None:
-        champion = self.registry.champion
-        if self.handler.pipeline.handles[0].version != champion.version:
-            self.handler.swap([champion])
+        await self.knowing.listen()
+        if self.consumer.flow_active:
+            self.handler.append_switches(self.consumer.share, now_s=self.loop.time())

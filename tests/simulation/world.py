@@ -41,9 +41,9 @@ class Plan:
     wipes: int = 1
     joins: int = 2
     refusals: int = 1
-    swaps: int = 1
-    layouts: bool = False
-    """Whether a new version also reads other features, deeper."""
+    swaps: int = 3
+    layouts: bool = True
+    """Whether every other new version also reads other features, deeper."""
     pauses_in_the_gap: int = 1
     """Of those that outlast the session, between a checkpoint's question whether it is still a member and the arrival of its
     changelog. Kafka refuses nothing then: what it writes follows what the new owners wrote."""
@@ -62,7 +62,7 @@ class World:
         self.rng = random.Random(self.plan.seed)  # noqa: S311 - the seed is the world
         self.broker = Broker(self.rng, PARTITIONS, lambda: self.now_s)
         self.deadline_us = self.rng.choice(DEADLINES_US)
-        self.registry = Registry([version(1, self.deadline_us)])
+        self.registry = Registry.of(version(1, self.deadline_us))
         self.meant: dict[tuple[int, int], tuple[Row, ...]] = {}
         self.folders = [Folder() for _ in range(3)]
         self.lives = 0
@@ -196,7 +196,12 @@ class World:
 
     def _swap(self) -> None:
         number = len(self.registry.versions) + 1
-        self.registry.versions.append(version(number, self.deadline_us, wide=self.plan.layouts))
+        newest_us = max((row.event for sent in self.meant.values() for row in sent), default=0)
+        # Now and then so near that rows of then are scored before anybody has heard of it; a wide one after each narrow one.
+        self.registry.add(
+            version(number, self.deadline_us, wide=self.plan.layouts and number % 2 == 0),
+            effective_from_us=newest_us + self.rng.choice([-30, 0, 40, 200]),
+        )
         self.did["version"] += 1
 
     def _come_to_rest(self) -> None:

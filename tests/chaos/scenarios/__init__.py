@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.chaos.scenarios import around, brokers, ending, folders, kills, naive, rebalances
+from tests.chaos.scenarios import around, brokers, ending, folders, kills, memory, naive, rebalances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ SCENARIOS = {
     "away_killed": Scenario(brokers.away_killed, weight=0, fixed_s=brokers.AWAY_S + brokers.BACK_S),
     "away_long": Scenario(brokers.away_long, weight=0, fixed_s=brokers.LONG_S + brokers.BACK_S),
     "slow": Scenario(brokers.slow),
+    "burst": Scenario(memory.burst, weight=0.2, fixed_s=70),
     "sigterm": Scenario(ending.sigterm),
     "hung_model": Scenario(ending.hung_model, weight=0.3, fixed_s=10),
     "disk_full": Scenario(folders.disk_full, weight=0.7),

@@ -53,6 +53,11 @@ OTHERS: dict[str, tuple[str, object]] = {
     "kafka.security.mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
     "kafka.security.oauth_token_url": ("https://elsewhere/token", "https://elsewhere/token"),
     "vertex.enabled": ("false", False),
+    "vertex.model": ("goog_ret_5d", "goog_ret_5d"),
+    "vertex.fallback": ("abstain", "abstain"),
+    "vertex.max_request_bytes": ("10000", 10_000),
+    "vertex.api_endpoint": ("http://127.0.0.1:9", "http://127.0.0.1:9"),
+    "vertex.predict_endpoint": ("https://elsewhere", "https://elsewhere"),
 }
 """Another value for the keys that take only certain ones; the rest goes by kind."""
 

@@ -145,6 +145,13 @@ def test_a_section_that_is_none(section: tuple[str, ...], refused: Callable[...,
         ("web.port", 65536, "65536: should be a whole number, at least 0 and at most 65535"),
         ("web.host", "", "'': should be text that is not empty"),
         ("vertex.endpoint_id", 5, "5: should be a name of letters"),
+        ("vertex.fallback", "none", "'none': should be one of local, abstain"),
+        ("vertex.max_request_bytes", 20_000_000, "20000000: should be a whole number, at least 10000 and at most 10000000"),
+        ("vertex.max_concurrent_calls", 0, "0: should be a whole number, at least 1"),
+        ("vertex.api_endpoint", "http://example.com", "'http://example.com': should be https://host, or http:// to a loopback"),
+        ("vertex.api_endpoint", "example.com", "'example.com': should be https://host"),
+        ("vertex.api_endpoint", "https://", "'https://': should be https://host"),
+        ("vertex.predict_endpoint", "https://h?key=1", "'https://h?key=1': should be https://host"),
     ],
 )
 def test_a_value_out_of_bounds(path: str, value: object, said: str, refused: Callable[..., list[str]]) -> None:
@@ -184,6 +191,7 @@ def test_a_value_out_of_bounds(path: str, value: object, said: str, refused: Cal
         ),
         ("kafka.security", {"protocol": "SSL", "key_password": "k"}, "kafka.security: key_password is set without key_file"),
         ("vertex.enabled", True, "vertex: enabled needs project, location, endpoint_id; set them, or set enabled: false"),
+        ("vertex.model", "other", "vertex.model is 'other', which is not served; name one of goog_ret_5d"),
         ("models", [], "models = []: should be a list with at least one entry"),
         ("models", [{"name": "a"}, {"name": "a"}], "models names 'a' twice; list each model once"),
         ("models", [{"name": "a:b"}], "models[0].name = 'a:b': should be letters, digits"),
@@ -202,6 +210,26 @@ def test_what_does_not_go_together(path: str, value: object, said: str, refused:
     lines = refused(tree)
     assert len(lines) == 1
     assert lines[0].startswith(said)
+
+
+ENDPOINT = {"enabled": True, "project": "p", "location": "l", "endpoint_id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("vertex", "models", "said"),
+    [
+        ({}, ["a", "b"], "vertex.model is missing; an endpoint has one model: name one of a, b"),
+        ({"timeout": "6s"}, ["a"], "vertex.timeout is longer than half of kafka.session_timeout"),
+    ],
+)
+def test_an_endpoint_that_does_not_fit_the_rest(
+    vertex: dict[str, object], models: list[str], said: str, refused: Callable[..., list[str]]
+) -> None:
+    tree = shipped("local")
+    put(tree, ("vertex",), ENDPOINT | vertex)
+    put(tree, ("models",), [{"name": name} for name in models])
+    (line,) = refused(tree)
+    assert line.startswith(said)
 
 
 def test_a_wrong_override_names_its_variable(refused: Callable[..., list[str]]) -> None:
@@ -238,6 +266,7 @@ def test_every_wrong_key_has_its_line(refused: Callable[..., list[str]]) -> None
         ("kafka.bootstrap_servers", f"host:1,me:{CANARY},{CANARY}@host:2"),
         ("kafka.security.oauth_token_url", f"https://me:{CANARY}@host/token"),
         ("kafka.security.oauth_token_url", f"https://host/token?client_secret={CANARY}"),
+        ("vertex.api_endpoint", f"https://me:{CANARY}@host"),
     ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(key: str, value: str, refused: Callable[..., list[str]]) -> None:

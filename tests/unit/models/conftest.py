@@ -98,7 +98,7 @@ class Store:
         return f"sqlite:///{self.root}/mlflow.db"
 
     def registry(self, **changes: Any) -> Registry:
-        given: dict[str, Any] = {"tracking_uri": self.tracking_uri, "cache_dir": self.root / "cache"}
+        given: dict[str, Any] = {"tracking_uri": self.tracking_uri, "cache_dir": self.root / "cache", "trial": False}
         return Registry(**(given | changes))
 
     def publish(self, model: Any, **changes: Any) -> PublishedVersion:

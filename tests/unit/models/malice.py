@@ -10,7 +10,7 @@ import yaml
 
 from models.artifacts import folder_digest
 from models.errors import UntrustedModel
-from models.registry import load_folder
+from models.folder import load_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

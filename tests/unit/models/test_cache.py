@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import threading
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,19 +37,39 @@ def test_a_folder_is_kept_under_its_digest_and_verified_when_read(model: Path, t
     digest = folder_digest(model)
     assert cache.get(digest, what="m") is None
     kept = cache.add(digest, copying(model), what="m")
-    assert kept.name == digest
-    assert cache.get(digest, what="m") == kept
-    assert ArtifactCache(tmp_path / "cache").get(digest, what="m") == kept
+    assert kept.folder.name == digest
+    for reader in (cache, ArtifactCache(tmp_path / "cache")):
+        held = reader.get(digest, what="m")
+        assert held is not None
+        assert held.folder == kept.folder
 
 
 def test_a_corrupt_folder_is_removed_so_that_it_is_downloaded_again(model: Path, tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path / "cache")
     digest = folder_digest(model)
     kept = cache.add(digest, copying(model), what="m")
-    (kept / "MLmodel").write_text("tampered")
+    (kept.folder / "MLmodel").write_text("tampered")
     assert cache.get(digest, what="m") is None
-    assert not kept.exists()
-    assert cache.add(digest, copying(model), what="m") == kept
+    assert not kept.folder.exists()
+    assert cache.add(digest, copying(model), what="m").folder == kept.folder
+
+
+def test_the_second_of_two_writers_gets_the_folder_of_the_first(model: Path, tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path / "cache")
+    digest = folder_digest(model)
+
+    def late(to: Path) -> Path:
+        ArtifactCache(tmp_path / "cache").add(digest, copying(model), what="m").close()
+        return copying(model)(to)
+
+    assert cache.add(digest, late, what="m").folder.is_dir()
+    assert [entry.name for entry in (tmp_path / "cache" / "artifacts").iterdir()] == [digest]
+
+
+def test_a_folder_just_added_counts_as_just_used(model: Path, tmp_path: Path) -> None:
+    os.utime(model, (1, 1))
+    kept = ArtifactCache(tmp_path / "cache").add(folder_digest(model), copying(model), what="m")
+    assert kept.folder.stat().st_mtime > 1
 
 
 def test_other_bytes_than_registered_leave_nothing_behind(model: Path, tmp_path: Path) -> None:
@@ -73,34 +93,3 @@ def test_a_download_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_digest_that_is_no_digest_never_becomes_a_path(digest: str, tmp_path: Path) -> None:
     with pytest.raises(UntrustedModel, match="is not a SHA-256"):
         ArtifactCache(tmp_path).get(digest, what="m")
-
-
-def test_the_index_remembers_what_the_registry_said(tmp_path: Path) -> None:
-    cache = ArtifactCache(tmp_path)
-    cache.remember("m", version="1", digest="d1", alias="champion")
-    cache.remember("m", version="2", digest="d2", alias="champion")
-    cache.remember("n", version="1", digest="e1")
-    again = ArtifactCache(tmp_path)
-    assert (again.version_of("m", "champion"), again.digest_of("m", "1"), again.digest_of("n", "1")) == ("2", "d1", "e1")
-    assert again.version_of("n", "champion") is None
-
-
-def test_an_unreadable_index_is_an_empty_one(tmp_path: Path) -> None:
-    cache = ArtifactCache(tmp_path)
-    (tmp_path / "index.json").write_text("{half")
-    assert cache.version_of("m", "champion") is None
-    cache.remember("m", version="1", alias="champion")
-    assert cache.version_of("m", "champion") == "1"
-
-
-def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    caches = [ArtifactCache(tmp_path) for _ in range(4)]
-    threads = [
-        threading.Thread(target=lambda c=c, i=i: [c.remember(f"m{i}", version=str(v), digest=str(v)) for v in range(20)])
-        for i, c in enumerate(caches)
-    ]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert all(caches[0].digest_of(f"m{i}", str(v)) == str(v) for i in range(4) for v in range(20))

@@ -16,7 +16,7 @@ import pytest
 
 import models.artifacts
 from models.artifacts import EXAMPLE_FILE, SPEC_FILE, folder_digest, model_files
-from models.loaders import inspect_folder
+from models.flavors import inspect_folder
 from tests.unit.models.malice import Payload, assert_refused, edit, load
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def test_keys_that_bring_code_or_are_unknown(linear: Path, sentinel: Path, key: 
     assert_refused(linear, sentinel, f"has .*{key}.*may bring code")
 
 
-@pytest.mark.parametrize("flavors", [["python_function"], ["onnx"], ["lightgbm", "sklearn"], ["sklearn", "spark"], []])
+@pytest.mark.parametrize("flavors", [["python_function"], ["pytorch"], ["lightgbm", "sklearn"], ["sklearn", "spark"], []])
 def test_other_flavors(linear: Path, sentinel: Path, flavors: list[str]) -> None:
     def swap(parsed: dict[str, Any]) -> None:
         conf = parsed["sklearn"]
         parsed.clear()
-        parsed.update(dict.fromkeys(flavors, conf))
+        parsed.update({flavor: dict(conf, extra_files=[]) for flavor in flavors})
 
     edit(linear, swap)
     assert_refused(linear, sentinel, "served are lightgbm")

@@ -216,7 +216,7 @@ def test_a_worker_with_another_runtime_never_opens_lightgbm(store: Store, booste
     store.publish(booster, runtime=runtime)
     (folder,) = (f.parent for f in store.root.glob("artifacts/**/MLmodel"))
     program = (
-        "import sys; from pathlib import Path; from models.registry import load_folder;"
+        "import sys; from pathlib import Path; from models.folder import load_folder;"
         f"load_folder(Path({str(folder)!r}), name='m', version='1', digest='');"
         "sys.exit(any(m in sys.modules for m in ('lightgbm', 'sklearn', 'mlflow')))"
     )

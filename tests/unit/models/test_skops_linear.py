@@ -102,7 +102,7 @@ def test_any_other_file_is_left_to_skops(data: Data, tmp_path: Path, change: dic
 
 def test_a_worker_with_a_linear_model_never_imports_scikit_learn(linear: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from models.registry import load_folder;"
+        "import sys; from pathlib import Path; from models.folder import load_folder;"
         f"load_folder(Path({str(linear)!r}), name='m', version='1', digest='');"
         "sys.exit(any(m in sys.modules for m in ('lightgbm', 'sklearn', 'skops', 'scipy', 'mlflow')))"
     )

@@ -14,14 +14,16 @@ from streams.inference_log import decode_log
 from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
 from streams.records import PartitionRecords
+from streams.switches import SWITCH, Order, switch_bytes
 from tests.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from models.handle import Predict
+    from streams.switches import Role
 
 PARTITIONS = 3
 BAR = 10
@@ -37,7 +39,14 @@ def total(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def handle(
-    name: str, columns: Sequence[ColumnSpec], *, predict: Predict = total, trigger: str = "bars", depth: int = 4, **more: Any
+    name: str,
+    columns: Sequence[ColumnSpec],
+    *,
+    predict: Predict = total,
+    trigger: str = "bars",
+    depth: int = 4,
+    version: str = "1",
+    **more: Any,
 ) -> ModelHandle:
     features = {"bars": ("x", "y"), "slow": ("z",)}
     sets = {
@@ -50,11 +59,32 @@ def handle(
         for s in {c.feature_set for c in columns} | {trigger}
     }
     spec = ServingSpec(model=name, trigger=trigger, horizon_us=BAR, columns=tuple(columns), feature_sets=sets, **more).check()
-    return ModelHandle(name=name, version="1", digest="", spec=spec, predict=predict)
+    return ModelHandle(name=name, version=version, digest="", spec=spec, predict=predict)
 
 
 def serve(*handles: ModelHandle, slack: int = 8) -> Pipeline:
     return Pipeline(handles, partitions=PARTITIONS, max_future_us=10**15, slack_rows=slack)
+
+
+def order_of(new: ModelHandle, *, seq: int = 2, from_us: int = 0, role: Role = "champion", share: float = 0.0) -> Order:
+    return Order(model=new.name, role=role, seq=seq, version=new.version, effective_from_us=from_us, share=share)
+
+
+def switch(order: Order, *, offset: int, partition: int | None = None) -> list[PartitionRecords]:
+    """The record that puts an order in force, on the partition of symbol A unless another is named."""
+    home = partition_of(b"A", PARTITIONS) if partition is None else partition
+    record = Record(offset, 10**9, None, switch_bytes(order), (("content-type", SWITCH),))
+    return [PartitionRecords("f", home, [record])]
+
+
+def put_in_force(pipeline: Pipeline, *new: ModelHandle, offsets: Mapping[int, int], seq: int = 2, **more: Any) -> None:
+    """Put versions in force in partitions, each by a switch at its offset."""
+    for handle in new:
+        pipeline.add(handle)
+        order = order_of(handle, seq=seq, **more)
+        pipeline.know(order)
+        for partition, offset in offsets.items():
+            assert pipeline.step(switch(order, offset=offset, partition=partition), lambda _p, _s: None).rejected == []
 
 
 def part(*rows: dict[str, Any], first: int = 0) -> list[PartitionRecords]:

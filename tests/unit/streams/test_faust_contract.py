@@ -6,6 +6,7 @@ A new minor version of either is let in by raising the pins in pyproject.toml af
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import tomllib
@@ -162,6 +163,36 @@ def test_streams_run_compiled() -> None:
     """The pure-Python stream acknowledges events it skipped after a rebalance; the compiled one does not."""
     compiled: Any = faust_streams
     assert compiled._CStreamIterator is not None
+
+
+def test_the_queue_before_an_agent_is_as_long_as_its_topic_says_but_only_if_told_afterwards() -> None:
+    app = faust.App("contract", broker="kafka://127.0.0.1:1", store="memory://")
+    assert app.topic("a", maxsize=2).maxsize is None  # if this fails, Faust passes it on: `streams.group` may too
+    topic = app.topic("b")
+    topic.maxsize = 2
+
+    async def full_after() -> int:
+        queue = app.agent(topic)(_take_nothing).channel.clone(is_iterator=True).queue
+        taken = 0
+        while not queue.full():
+            queue.put_nowait(object())
+            taken += 1
+        return taken
+
+    assert asyncio.run(full_after()) == 2
+
+
+async def _take_nothing(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+def test_the_second_that_a_worker_need_not_wait_for_comes_after_everything_has_ended() -> None:
+    source = inspect.getsource(Worker._sentinel_task)
+    assert source.strip().splitlines()[1:] == ["        await asyncio.sleep(1.0)"]
+    shutdown = inspect.getsource(Worker._shutdown_loop)
+    assert shutdown.index("self._gather_all()") < shutdown.index("self._sentinel_task()") < shutdown.index("self.loop.close()")
+    assert inspect.getsource(Worker.stop_and_shutdown).index("self.stop()") >= 0
 
 
 def test_the_scheme_is_known_after_registering() -> None:

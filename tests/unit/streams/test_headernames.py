@@ -21,7 +21,8 @@ from tests.odd_headers import GZIP, LZ4, SNAPPY, ZSTD, RawName, builder
 
 TP = TopicPartition("features", 0)
 OTHER = TopicPartition("changelog", 0)
-CODECS = [0, *(c for c, here in ((GZIP, True), (SNAPPY, codec.has_snappy()), (LZ4, codec.has_lz4()), (ZSTD, codec.has_zstd())) if here)]
+HERE = {0: True, GZIP: codec.has_gzip(), SNAPPY: codec.has_snappy(), LZ4: codec.has_lz4(), ZSTD: codec.has_zstd()}
+CODECS = [number for number, here in HERE.items() if here]
 ODD = RawName(b"tr\xffce-\xc3\xa9")
 READ = "tr\\xffce-é"
 

@@ -55,9 +55,9 @@ def test_the_record_ends_the_wait_in_the_pipeline() -> None:
 
     assert feed(0, json.dumps(body).encode()) == []
     clock = IdleClock(bound_s=0.0)
-    clock.due(pipeline.windows.waiting(), {"m": 15}, 0.0)
-    (record,) = clock.due(pipeline.windows.waiting(), {"m": 15}, 1.0)
+    clock.due(pipeline.waiting(), {"m": 15}, 0.0)
+    (record,) = clock.due(pipeline.waiting(), {"m": 15}, 1.0)
     (prediction,) = map(json.loads, feed(1, record.value))
     assert (prediction["ts_decision_us"], prediction["missing"], prediction["value"]) == (115, ["z"], 2.5)
     assert prediction["source"]["offset"] == 0
-    assert pipeline.windows.waiting() == []
+    assert pipeline.waiting() == []

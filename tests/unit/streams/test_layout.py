@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.spec import ColumnSpec, FeatureSetSpec, ServingSpec
 from streams.errors import LayoutError
-from streams.layout import MAX_DEPTH_ROWS, MAX_STATE_BYTES, SetLayout, merge_specs
+from streams.layout import MAX_DEPTH_ROWS, MAX_NAMES_BYTES, MAX_STATE_BYTES, SetLayout, merge_specs
 from streams.records import FeatureDecoder
 from streams.state import SetState, SymbolState, pack
 
@@ -56,6 +57,20 @@ def test_windows_larger_than_a_changelog_record_are_refused_together() -> None:
     merge_specs([spec(bars=fs(*names, depth=rows), slow=fs(*names, depth=rows))])
     with pytest.raises(LayoutError, match=f"bytes a symbol, {MAX_STATE_BYTES} are possible"):
         merge_specs([spec(bars=fs(*names, depth=rows), slow=fs(*names, depth=rows)), spec("n", more=fs(*names, depth=100))])
+
+
+def test_column_names_too_long_for_a_prediction_that_names_them_all_are_refused() -> None:
+    def wide(columns: int) -> ServingSpec:
+        named = tuple(ColumnSpec(name=f"{i:095}", feature_set="bars", feature="a") for i in range(columns))
+        return ServingSpec(model="m", trigger="bars", horizon_us=1, columns=named, feature_sets={"bars": fs("a")})
+
+    most = MAX_NAMES_BYTES // 98 - 1
+    merge_specs([wide(most)])
+    with pytest.raises(LayoutError, match=f"columns of model 'm' take .* bytes, {MAX_NAMES_BYTES} are possible"):
+        merge_specs([wide(most + 2)])
+    names = [c.name for c in wide(most).columns]
+    body = {"missing": names, "stale": names, "symbol": "s" * 256, "else": "x" * 5_000}
+    assert len(msgspec.json.encode(body)) < 1_000_000
 
 
 def test_the_greatest_windows_allowed_can_be_packed() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.inference_log import COLUMNS, encode_log, log_batch, log_schema
+from streams.partitioner import partition_of
 from streams.pipeline import Pipeline
 from streams.prediction_frames import SCHEMA, FrameWriter, decode_predictions
 from streams.predictions import Prediction
@@ -48,7 +49,7 @@ def golden_frame() -> list[tuple[int, bytes]]:
     """What `wire.predicted` leads to when the model publishes frames."""
     serving = wire.spec()
     pipeline = Pipeline(
-        wire.pipeline(serving).handles,
+        list(wire.pipeline(serving).partitions.handles.values()),
         partitions=wire.PARTITIONS,
         max_future_us=300_000_000,
         slack_rows=1000,
@@ -131,13 +132,16 @@ def test_one_writer_writes_batches_of_any_length_and_topic() -> None:
 
 def test_a_model_goes_on_publishing_as_it_is_set_after_a_swap() -> None:
     a, b = pipes.handle("a", [pipes.X]), pipes.handle("b", [pipes.X])
-    pipeline = Pipeline([a], partitions=pipes.PARTITIONS, max_future_us=10**15, slack_rows=8, framed=["a", "c"])
+    pipeline = Pipeline([a, b], partitions=pipes.PARTITIONS, max_future_us=10**15, slack_rows=8, framed=["a", "c"])
     kinds = []
-    for event, handles in ((10, [a]), (20, [b]), (30, [a, b])):
-        pipeline.swap(handles)
+    for number, event in enumerate((10, 20, 30), 1):
+        if number > 1:
+            new = [pipes.handle(name, [pipes.X], version=str(number)) for name in ("a", "b")]
+            pipes.put_in_force(pipeline, *new, offsets={partition_of(b"A", pipes.PARTITIONS): event - 1}, seq=number)
         out = pipeline.step(pipes.part(pipes.bar(event, x=1.0), first=event), lambda _p, _s: None)
         kinds.append((len(out.predictions), len(out.frames), out.counts["predictions"]))
-    assert kinds == [(0, 1, 1), (1, 0, 1), (1, 1, 2)]
+        assert json.loads(out.predictions[0][2])["version"] == str(number)
+    assert kinds == [(1, 1, 2)] * 3
 
 
 def _other(name: str, kind: pa.DataType) -> bytes:

@@ -54,6 +54,16 @@ def test_headers_without_a_byte_are_a_bomb_as_well() -> None:
     assert (bomb.headers, bomb.detail) == ((), "why (10000 headers left out, they are too large)")
 
 
+def test_a_header_name_goes_on_as_the_producing_client_can_take_it() -> None:
+    names = ("plain", "größe", "tr\\xffce", "content-type\0", "\udcff\0")
+    (one,) = with_headers(
+        [Rejected("f", 1, 9, b"k", b"v", "future", "x")],
+        [PartitionRecords("f", 1, [Record(9, 0, b"k", b"v", tuple((name, b"1") for name in names))])],
+    )
+    assert [name for name, _ in one.headers] == ["plain", "größe", "tr\\xffce", "content-type\\x00", "\\udcff\\x00"]
+    assert [name for name, _ in rejection_headers(one)][6:] == [name for name, _ in one.headers]
+
+
 def test_headers_of_a_frame_are_not_multiplied_by_its_bad_rows() -> None:
     headers = tuple((f"h{i}", b"x" * 40) for i in range(200))
     part = PartitionRecords("f", 1, [Record(8, 0, None, b"v", headers), Record(9, 0, None, b"v", headers)])

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from config import load_settings
+from models.errors import EndpointUnavailable
 from models.handle import ModelHandle
 from models.spec import decode_spec, encode_spec
 from monitoring.alerts import AlertPolicy, Observation, decide
@@ -82,6 +83,10 @@ def test_a_golden_log_of_this_release_or_an_earlier_one_can_be_read(file: str) -
     assert again.table.select(words).equals(read.table.select(words))
 
 
+def is_away(_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    raise EndpointUnavailable("no answer within 2 s")
+
+
 def refuses(_values: NDArray[np.float64]) -> NDArray[np.float64]:
     raise RuntimeError("no")
 
@@ -95,6 +100,7 @@ def refuses(_values: NDArray[np.float64]) -> NDArray[np.float64]:
         (lambda x: x[:1, 0], {"model_output_length"}),
         (lambda x: x[:, 0].astype(str), {"model_output_type"}),
         (refuses, {"model_raised"}),
+        (is_away, {"endpoint_unavailable"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from config.sections import Kafka, Topics
 from config.security import Security
-from streams.clients import MAX_RECORD_BYTES, kafka_client_config, producer_config
+from streams.clients import MAX_QUEUE_BYTES, MAX_RECORD_BYTES, kafka_client_config, producer_config
 from streams.topics import all_topics, create_topics
 from tests.kafka.certificates import Authority
 
@@ -75,6 +75,12 @@ def test_producers_are_idempotent_acknowledged_by_all_and_use_the_shared_partiti
     assert config["partitioner"] == "murmur2_random"
     assert config["acks"] == "all"
     assert config["enable.idempotence"] is True
+
+
+def test_a_producer_holds_a_bounded_number_of_bytes_and_a_record_of_any_size_fits() -> None:
+    held = int(producer_config(_kafka())["queue.buffering.max.kbytes"]) * 1024
+    assert held == MAX_QUEUE_BYTES
+    assert held > 10 * MAX_RECORD_BYTES
 
 
 class _Admin:

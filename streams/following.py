@@ -1,0 +1,267 @@
+"""Keeps a worker's versions: what the registry's aliases name becomes orders, orders are loaded, then put in force. Shell.
+
+    alias --(leader, every cache_ttl)--> order on the timeline, effective from ahead of now
+          --(every worker)--> version loaded, off the event loop --> switch appended to each of its partitions
+          --(the partition's log)--> in force
+
+The leader is whoever holds partition 0. Two at a time do no harm: of two orders with one number the first counts. A version
+that cannot be loaded, verified or served with the others never becomes an order; the one before goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models.errors import ModelError, RegistryError, RegistryUnreachable
+from models.timeline import FROM_THE_START_US
+from streams import metrics
+from streams.errors import LayoutError, StreamsError
+from streams.layout import merge_specs
+from streams.switches import KEPT, NOBODY, ROLES, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from config.sections import ServedModel
+    from models.handle import ModelHandle
+    from models.registry import Registry
+    from streams.switches import Role
+    from streams.timeline_topic import TimelineTopic
+
+log = structlog.get_logger()
+Version = tuple[str, str]
+_RETRY_S = 5.0
+
+
+class Following:
+    """The served models of one worker. Calls that load block, and are made in threads, one at a time."""
+
+    def __init__(
+        self,
+        served: Sequence[ServedModel],
+        registry: Registry,
+        topic: TimelineTopic,
+        serve: Callable[[ModelHandle], ModelHandle] = lambda handle: handle,
+        *,
+        ahead_us: int,
+        load_deadline_s: float,
+    ) -> None:
+        """`serve`: makes of a champion's loaded handle the one that scores; it may block.
+
+        `ahead_us`: how far ahead of stream time an order takes effect; `load_deadline_s`: to get what is in force.
+        """
+        self._served = {m.name: m for m in served}
+        self._registry = registry
+        self._topic = topic
+        self._serve = serve
+        self._ahead_us = ahead_us
+        self._load_deadline_s = load_deadline_s
+        self._loading = asyncio.Lock()
+        self._failed: dict[Version, float] = {}
+        self._serving: set[Version] = set()
+        self._coming: set[Version] = set()
+        self.loaded: dict[Version, ModelHandle] = {}
+
+    def start(self) -> tuple[list[ModelHandle], list[Order]]:
+        """The versions to begin with, and all orders. A model that has none gets its first: what the alias names now.
+
+        Raises `RegistryError`, and what `Registry.load` raises, when there is no version to serve a model with.
+        """
+        self._topic.read()
+        for model in self._served.values():
+            if not self.orders(model.name, "champion"):
+                version = model.name, self._registry.resolve(model.name, model.champion_alias)
+                self._coming.add(version)
+                handle = self._load(version)
+                first = Order(
+                    model=model.name,
+                    role="champion",
+                    seq=1,
+                    version=handle.version,
+                    effective_from_us=FROM_THE_START_US,
+                    digest=handle.digest,
+                    why="first version",
+                )
+                self._topic.append(first)
+        for name in self._served:
+            self._load((name, self.orders(name, "champion")[-1].version))
+        return list(self.loaded.values()), self.known()
+
+    def watch(self) -> None:
+        """From now on hear of new orders by itself."""
+        self._topic.watch()
+
+    def known(self) -> list[Order]:
+        """All orders of the models served."""
+        return [o for o in self._topic.orders() if o.model in self._served]
+
+    def orders(self, model: str, role: Role) -> list[Order]:
+        """Of one model and role, by number."""
+        return sorted((o for o in self._topic.orders() if (o.model, o.role) == (model, role)), key=lambda o: o.seq)
+
+    def newest(self) -> list[Order]:
+        """The last order of each model and role."""
+        last: dict[tuple[str, str], Order] = {}
+        for o in self.known():
+            at = o.model, o.role
+            if at not in last or last[at].seq < o.seq:
+                last[at] = o
+        return list(last.values())
+
+    async def have(self, versions: Iterable[Version]) -> list[ModelHandle]:
+        """These versions, loaded now where they are not; tried again until the deadline. Raises the last `ModelError`."""
+        deadline = time.monotonic() + self._load_deadline_s
+        while True:
+            try:
+                async with self._loading:
+                    return [await asyncio.to_thread(self._load, v) for v in dict.fromkeys(versions)]
+            except (ModelError, OSError) as e:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("a version that is in force is not at hand yet", error=str(e))
+                await asyncio.sleep(1.0)
+
+    async def caught_up(self) -> None:
+        """Read the timeline to its end."""
+        await asyncio.to_thread(self._topic.read)
+
+    async def load_ordered(self) -> None:
+        """Load what the newest orders name, so that their switches may be written. What fails is tried again later."""
+        for order in self.newest():
+            version = order.model, order.version
+            if order.version == NOBODY or version in self.loaded or self._failed.get(version, 0.0) > time.monotonic():
+                continue
+            try:
+                async with self._loading:
+                    await asyncio.to_thread(self._load, version)
+            except Exception as e:  # noqa: BLE001 - whatever fails, what is in force goes on
+                self._refused(version, e)
+
+    async def give_orders(self, *, stream_time_us: int) -> None:
+        """As leader: what the aliases name now, as orders."""
+        for model in self._served.values():
+            for role in ROLES:
+                try:
+                    await self._follow(model, role, stream_time_us)
+                except (RegistryError, StreamsError) as e:
+                    metrics.REGISTRY_FAILURES.inc()
+                    log.warning("registry not followed, what is in force goes on", model=model.name, role=role, error=str(e))
+
+    def forget(self, keep: Collection[Version]) -> None:
+        """Let go of versions that nothing needs."""
+        needed = {*keep, *((o.model, o.version) for o in self.newest())}
+        for version in [v for v in self.loaded if v not in needed]:
+            del self.loaded[version]
+            self._serving.discard(version)
+            self._registry.unpin(*version)
+
+    def _load(self, version: Version) -> ModelHandle:
+        handle = self.loaded.get(version)
+        if handle is None:
+            handle = self._registry.load(*version)
+            self._registry.pin(*version)
+        if version not in self._serving and self._traded(version):
+            handle = self._serve(handle)
+            self._serving.add(version)
+        self.loaded[version] = handle
+        self._failed.pop(version, None)
+        return handle
+
+    def _traded(self, version: Version) -> bool:
+        """Whether it is, was or is about to be a champion."""
+        return version in self._coming or any(o.role == "champion" and (o.model, o.version) == version for o in self.known())
+
+    async def _follow(self, model: ServedModel, role: Role, stream_time_us: int) -> None:
+        orders = self.orders(model.name, role)
+        last = orders[-1] if orders else None
+        alias, share = _wish(model, role)
+        version = await asyncio.to_thread(self._named, model.name, alias) if alias is not None else NOBODY
+        held = (NOBODY, 0.0) if last is None else (last.version, last.share)
+        if (version, share if version else 0.0) == held:
+            return
+        digest = ""
+        if version != NOBODY:
+            if self._failed.get((model.name, version), 0.0) > time.monotonic():
+                return
+            if role == "champion":
+                self._coming.add((model.name, version))
+            try:
+                async with self._loading:
+                    handle = await asyncio.to_thread(self._load, (model.name, version))
+                self._refuse_unservable(handle)
+            except RegistryUnreachable:
+                raise
+            except Exception as e:  # noqa: BLE001 - a bad version is refused, whatever is bad about it
+                self._refused((model.name, version), e)
+                return
+            digest = handle.digest
+        order = Order(
+            model=model.name,
+            role=role,
+            seq=1 if last is None else last.seq + 1,
+            version=version,
+            effective_from_us=max(stream_time_us, 0) + self._ahead_us,
+            digest=digest,
+            share=share if version else 0.0,
+            why=f"alias {alias} names it" if version else "no alias names one",
+        )
+        counted = await asyncio.to_thread(self._topic.append, order)
+        log.info("order", model=model.name, role=role, version=counted.version, effective_from_us=counted.effective_from_us)
+
+    def _named(self, model: str, alias: str) -> str:
+        try:
+            found = self._registry.lookup(model, alias)
+        except RegistryUnreachable:
+            raise
+        except RegistryError:
+            if alias == self._served[model].champion_alias:
+                raise
+            return NOBODY
+        if found.from_cache:
+            raise RegistryUnreachable(f"the registry does not answer for model {model!r}, alias {alias!r}")
+        return found.version
+
+    def _refuse_unservable(self, handle: ModelHandle) -> None:
+        """Raise `LayoutError` if it cannot be served with all that may count beside it."""
+        beside = [
+            self.loaded[at]
+            for model in self._served
+            for role in ROLES
+            for o in self.orders(model, role)[-KEPT:]
+            if (at := (model, o.version)) in self.loaded
+        ]
+        merge_specs(h.spec for h in (*beside, handle))
+
+    def _refused(self, version: Version, error: Exception) -> None:
+        check = "layout" if isinstance(error, LayoutError) else str(getattr(error, "check", None) or type(error).__name__)
+        self._failed[version] = time.monotonic() + _RETRY_S
+        metrics.REFUSED.labels(version[0], check).inc()
+        log.error(
+            "version refused, what is in force goes on", model=version[0], version=version[1], check=check, error=str(error)
+        )
+
+
+def _wish(model: ServedModel, role: Role) -> tuple[str | None, float]:
+    """The alias of a role in the settings, and the canary's share."""
+    if role == "champion":
+        return model.champion_alias, 0.0
+    if role == "challenger":
+        return model.challenger_alias, 0.0
+    return (None, 0.0) if model.canary is None else (model.canary.alias, model.canary.share)
+
+
+def switches_due(
+    newest: Iterable[Order], partitions: Iterable[int], seq: Callable[[int, str, Role], int], loaded: Collection[Version]
+) -> list[tuple[int, Order]]:
+    """(partition, order) of the orders that are not in force yet where they could be."""
+    return [
+        (p, o)
+        for o in newest
+        if o.version == NOBODY or (o.model, o.version) in loaded
+        for p in partitions
+        if seq(p, o.model, o.role) < o.seq
+    ]
