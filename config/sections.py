@@ -18,6 +18,7 @@ from config.fields import (
     Location,
     Name,
     Number,
+    Secret,
     Servers,
     Text,
     TopicName,
@@ -38,6 +39,10 @@ class Mlflow(Section):
     allow_code: bool = Field(
         default=False,
         description="Whether pickles and pyfuncs are loaded too; then whoever may publish a version runs code on the workers.",
+    )
+    webhook_secret: Secret | None = Field(
+        default=None,
+        description="The secret of MLflow's webhook, which then may hurry a worker at /webhooks/mlflow; without it that is 404.",
     )
 
 

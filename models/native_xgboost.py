@@ -5,7 +5,8 @@ float32 (7 digits), here widened to float64. NaN is XGBoost's missing. A row wal
 batch it is in, so its answer has the same bits alone; that holds for the booster `gbtree`, the only one served (`dart`
 weighs its trees otherwise in the fast predict than in the slow one, and `gblinear` has no fast one).
 
-The library follows a tree's nodes wherever they point, so the loaded trees are checked before they are walked.
+The library follows a tree's nodes wherever they point, and a file's lengths wherever they end (`models.ubjson`), so the file
+is read and its trees are checked before XGBoost sees it, and once more as XGBoost has them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models import ubjson
 from models.errors import SpecError, UntrustedModel
 from models.loaders import NativeModel
 
@@ -32,15 +34,15 @@ def load_xgboost(file: Path, *, columns: int) -> NativeModel:
     data = file.read_bytes()
     if not data.startswith(b"{"):
         raise _refused("it is neither JSON nor UBJSON; save it with Booster.save_model('model.ubj')")
-    if data[1:2] in b'" \n\t\r':  # UBJSON goes on with a length
-        _check_json(data)
     try:
+        # UBJSON goes on with a length. Read here first, because XGBoost's readers trust the file and recurse without bound.
+        read = json.loads(data, object_pairs_hook=_once) if data[1:2] in b'" \n\t\r' else ubjson.read(data)
+        _check_content(read["learner"], columns)
         booster = Booster({"nthread": 1, "verbosity": 0})
         booster.load_model(bytearray(data))
         booster.set_param({"nthread": 1})
-        content = json.loads(booster.save_raw("json"))
-        _check_content(content["learner"], columns)
-    except (XGBoostError, KeyError, ValueError, TypeError, RecursionError) as e:
+        _check_content(json.loads(booster.save_raw("json"))["learner"], columns)
+    except (XGBoostError, KeyError, ValueError, TypeError, IndexError, RecursionError) as e:
         raise _refused(f"{type(e).__name__}: {str(e).partition('Stack trace')[0].strip()[:500]}") from e
 
     def predict(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,12 +51,11 @@ def load_xgboost(file: Path, *, columns: int) -> NativeModel:
     return NativeModel(predict, accepts_missing=True)
 
 
-def _check_json(data: bytes) -> None:
-    """Refuse text that Python cannot read as JSON: XGBoost's own reader recurses without bound."""
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError) as e:
-        raise _refused(f"it is not JSON ({type(e).__name__}: {e})") from e
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _check_content(learner: dict[str, Any], columns: int) -> None:

@@ -5,12 +5,14 @@ The only place, with `cli`, where settings are turned into objects.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import gc
 import importlib
 import logging
 import os
 import random
+import signal
 import sys
 import time
 from datetime import timedelta
@@ -34,12 +36,15 @@ _FOLLOW_S = 0.25
 
 def run_worker(settings: Settings, group_name: str) -> NoReturn:
     """Run one worker of `inference` or `monitor` until SIGTERM or SIGINT, or until it must leave."""
+    # Told to leave while it starts, it has nothing to finish; Faust's worker takes the signal over.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _configure_logging()
     settings = in_own_folder(settings, group_name)
     lock = lock_state_folder(settings.storage.state_dir)
     wait_for_kafka(settings)
-    group = inference_group(settings) if group_name == "inference" else monitor_group(settings)
-    _execute(group, group_name, settings)
+    hurried = asyncio.Event()
+    group = inference_group(settings, hurried) if group_name == "inference" else monitor_group(settings)
+    _execute(group, group_name, settings, hurried)
     lock.close()
     sys.exit(0)
 
@@ -69,8 +74,8 @@ def wait_for_kafka(settings: Settings) -> None:
             return
 
 
-def inference_group(settings: Settings) -> Group:
-    """The inference group over the versions that the timeline names."""
+def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
+    """The inference group over the versions that the timeline names. `hurried`: set it to have the aliases looked at at once."""
     from streams.clients import producer_config
     from streams.endpoint import through_endpoint
     from streams.following import Following
@@ -117,6 +122,12 @@ def inference_group(settings: Settings) -> Group:
         if group.ready and 0 in group.assignment():
             await following.give_orders(stream_time_us=pipeline.stream_time_us)
 
+    async def give_hurried_orders() -> None:
+        """Whoever the registry told asks at once, leader or not: of two orders with one number the first counts."""
+        if group.ready and hurried.is_set():
+            hurried.clear()
+            await following.give_orders(stream_time_us=pipeline.stream_time_us)
+
     async def follow_orders() -> None:
         """Load what was ordered, and put it in force in this worker's partitions."""
         await following.load_ordered()
@@ -128,6 +139,7 @@ def inference_group(settings: Settings) -> Group:
         handler.move_idle_partitions()
 
     group.every(inference.cache_ttl.total_seconds(), give_orders)
+    group.every(_FOLLOW_S, give_hurried_orders)
     group.every(_FOLLOW_S, follow_orders)
     group.every(idle_wait_s / 2, move_idle_partitions)
     return group
@@ -202,10 +214,11 @@ def lock_state_folder(folder: Path) -> Any:
     return lock
 
 
-def _execute(group: Group, name: str, settings: Settings) -> None:
+def _execute(group: Group, name: str, settings: Settings, hurried: asyncio.Event) -> None:
     import faust
 
     from streams.web import WebServer
+    from streams.webhook import Webhook
 
     drain_s = settings.inference.drain_deadline.total_seconds()
 
@@ -224,7 +237,9 @@ def _execute(group: Group, name: str, settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    web = WebServer(group, name, host=settings.web.host, port=settings.web.port)
+    secret = settings.mlflow.webhook_secret if name == "inference" else None
+    webhook = None if secret is None else (Webhook(secret.get_secret_value()), hurried.set)
+    web = WebServer(group, name, host=settings.web.host, port=settings.web.port, webhook=webhook)
     worker = Worker(group.app, web, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.spinner = None  # it moves the terminal's cursor, even into a log file
     log.info("worker starts", group=name, kafka=settings.kafka.bootstrap_servers, web=f"{settings.web.host}:{settings.web.port}")

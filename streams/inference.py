@@ -76,7 +76,7 @@ class InferenceHandler:
         for part in chunk.parts:
             if part.partition not in known:
                 self._know()
-            wanted += known.wanted(part.partition, part.records[0].offset, self._load)
+                wanted += known.wanted(part.partition, part.records[0].offset, self._load)
         wanted += [(o.model, o.version) for s in switches if (o := known.orders.get(s.key)) is not None and o.version != NOBODY]
         return [v for v in wanted if v not in known.handles]
 

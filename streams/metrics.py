@@ -30,6 +30,7 @@ CLOCK_RECORDS = Counter("trading_ml_clock_records", "Clock records appended to i
 WAITED = Counter("trading_ml_waited", "Trigger rows that waited for another feature set", ["end"], registry=REGISTRY)
 MODEL_TROUBLES = Counter("trading_ml_model_troubles", "Chunks in which a model misbehaved", ["model"], registry=REGISTRY)
 REGISTRY_FAILURES = Counter("trading_ml_registry_failures", "Failed looks at the model registry", registry=REGISTRY)
+WEBHOOKS = Counter("trading_ml_webhooks", "Calls of the registry's webhook: taken, or why not", ["result"], registry=REGISTRY)
 REFUSED = Counter("trading_ml_refused_versions", "Model versions refused, by the check", ["model", "check"], registry=REGISTRY)
 SWITCHES = Counter("trading_ml_switches", "Orders put in force in a partition", ["model", "role"], registry=REGISTRY)
 SWITCHED_LATE = Counter(

@@ -84,9 +84,7 @@ class Partitions:
         return self._lane_of[partition].histories[partition]
 
     def wanted(self, partition: int, first_offset: int, load: Load) -> list[tuple[str, str]]:
-        """(model, version) of what must be at hand before the partition is read from this offset."""
-        if partition in self:
-            return self.history(partition).versions(self.models)
+        """(model, version) of what must be at hand before a partition is read, for the first time, from this offset."""
         return self._found(partition, first_offset, load).before(first_offset).versions(self.models)
 
     def begin(self, partition: int, first_offset: int, load: Load, scan: Scan) -> None:

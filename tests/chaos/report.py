@@ -38,6 +38,16 @@ def write_page(results: Sequence[Result], *, seed: int, minutes: float, command:
     PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
+def write_some(results: Sequence[Result], *, command: str) -> None:
+    """Put these scenarios' results in the place of those of the last whole run, with the command they came by."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    new = {r.scenario: {**r.summary(), "command": command} for r in results}
+    kept = [r for r in found["results"] if r["scenario"].strip("`") not in new]
+    found["results"] = [*kept, *new.values()]
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+
+
 def with_figures(page: str, found: Mapping[str, Any]) -> str:
     """The page with this run's figures in their place."""
     before, rest = page.split(BEGIN)
@@ -59,6 +69,7 @@ def figures(found: Mapping[str, Any]) -> str:
         f"repeat with `{found['command']}`.\n"
     )
     notes = [f"- {r['title']}: {r['skipped']}." for r in results if r["skipped"] is not None]
+    notes += [f"- {r['title']}: a run of its own, `{r['command']}`." for r in ran if "command" in r]
     notes += [f"- {r['title']}: **not as it must be**: {'; '.join(r['bad'])}." for r in results if r["bad"]]
     return _HEAD + "".join(lines) + said + ("\n" + "\n".join(notes) + "\n" if notes else "")
 

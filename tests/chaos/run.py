@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.chaos.report import RESULTS, write_page
+from tests.chaos.report import write_page, write_some
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.world import Context, Result
 from tests.kafka.artifacts import Unavailable
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     minutes = float(os.environ.get("CHAOS_MINUTES", str(MINUTES)))
     parser.add_argument("--minutes", type=float, default=minutes, help="for all together; default: CHAOS_MINUTES, or 60")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("CHAOS_SEED", "1")), help="default: CHAOS_SEED, or 1")
-    parser.add_argument("--write", action="store_true", help="write results.json and docs/reliability.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write results and page; of named scenarios, only theirs"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
     chosen = parser.parse_args(arguments)
     plan = plan_of(chosen.scenario or fitting(chosen.minutes), minutes=chosen.minutes)
@@ -60,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(
         f"{len(results)} scenarios in {(time.monotonic() - started) / 60:.1f} minutes, {len(bad)} of them bad, seed {chosen.seed}"
     )
-    if chosen.write:
+    if chosen.write and chosen.scenario is not None:
+        write_some(results, command=_again(chosen))
+    elif chosen.write:
         minutes = (time.monotonic() - started) / 60
         write_page([*results, *_left_out(plan, chosen)], seed=chosen.seed, minutes=minutes, command=_again(chosen))
-        say(f"wrote {RESULTS}")
     if not bad and not chosen.keep:
         import shutil
 
@@ -110,7 +113,7 @@ def say(text: str) -> None:
 
 def _left_out(plan: Mapping[str, float], chosen: argparse.Namespace) -> list[Result]:
     """What the report must say was not run."""
-    reason = "not chosen" if chosen.scenario else f"it takes more than a tenth of {chosen.minutes:g} minutes"
+    reason = f"it takes more than a tenth of {chosen.minutes:g} minutes"
     return [Result(n, chosen.seed, title=f"`{n}`", skipped=f"not run: {reason}") for n in SCENARIOS if n not in plan]
 
 

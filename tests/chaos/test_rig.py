@@ -172,7 +172,7 @@ def test_the_whole_plan_fits_an_hour_and_every_scenario_is_in_it() -> None:
 
 def test_a_short_run_leaves_out_what_would_take_most_of_it() -> None:
     plan = plan_of(fitting(8), minutes=8)
-    assert SCENARIOS.keys() - plan.keys() == {"away_held", "away_killed", "away_long"}
+    assert SCENARIOS.keys() - plan.keys() == {"away_held", "away_killed", "away_long", "burst"}
     assert sum(plan.values()) + OVERHEAD_S * len(plan) <= 8 * 60 + 1e-6
     assert min(plan.values()) > 5
 

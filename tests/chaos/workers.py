@@ -83,6 +83,10 @@ class ChaosWorker(Worker):
         """Whether its process is gone."""
         return self.process.poll() is not None
 
+    def left_in_order(self, code: int) -> bool:
+        """Whether it obeyed a SIGTERM. Python's own end is the right one for a process that has not got to its first line yet."""
+        return code == 0 or (code == -signal.SIGTERM and not self.log.strip())
+
     def pause(self) -> None:
         """Hold it still."""
         self.process.send_signal(signal.SIGSTOP)
@@ -150,8 +154,10 @@ class Crew:
         self.workers.pop(name).kill()
 
     def stop(self, name: str) -> int:
-        """SIGTERM, and the exit code; it is no longer tended."""
-        return self.workers.pop(name).stop()
+        """SIGTERM, and the exit code, 0 if it left in order; it is no longer tended."""
+        worker = self.workers.pop(name)
+        code = worker.stop()
+        return 0 if worker.left_in_order(code) else code
 
     def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60, *, tend: bool = True) -> float:
         """Wait for a condition, tending the workers; returns how long it took, fails after `timeout_s`."""

@@ -20,23 +20,22 @@ from streams import inference, table
 from streams.checkpoint import Checkpoint
 from streams.group import RULES, Group
 from streams.outbox import Outbox
-from streams.partitions import first_orders
 from streams.pipeline import Pipeline
-from streams.switches import Order
 from streams.topics import WINDOWS_TABLE
 from tests.simulation.broker import Producer
 from tests.simulation.consumer import CHANGELOG, TOPICS, Consumer, Everywhere, Left
 from tests.simulation.loop import Loop
 from tests.simulation.rows import PARTITIONS
 from tests.simulation.store import Folder, Store
+from tests.simulation.versions import Knowing
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
 
-    from models.handle import ModelHandle
     from streams.chunks import Chunk
     from tests.simulation.broker import Broker
+    from tests.simulation.versions import Registry
 
 COMMIT_EVERY_S, IDLE_WAIT_S = 0.08, 0.1
 STAGES = ("output produced", "commit asked", "commit answered", "changelog produced", "table batch", "table batch")
@@ -50,72 +49,6 @@ class Armed:
     passes: int
     pause_s: float | None = None
     """None: killed."""
-
-
-@dataclass(slots=True)
-class Registry:
-    """The versions there are, and the timeline: the first is in force from the beginning, an order for each of the others."""
-
-    versions: list[ModelHandle]
-    orders: list[Order]
-
-    @classmethod
-    def of(cls, first: ModelHandle) -> Registry:
-        """With one version."""
-        return cls([first], first_orders([first]))
-
-    def add(self, handle: ModelHandle, *, effective_from_us: int) -> None:
-        """A new champion."""
-        self.versions.append(handle)
-        self.orders.append(
-            Order(
-                model=handle.name,
-                role="champion",
-                seq=len(self.orders) + 1,
-                version=handle.version,
-                effective_from_us=effective_from_us,
-            )
-        )
-
-
-class Knowing:
-    """Stands in for `Following`: hears of orders late, and takes its time to load a version."""
-
-    def __init__(self, registry: Registry, rng: random.Random) -> None:
-        self._registry = registry
-        self._rng = rng
-        self._heard = len(registry.orders)
-        self.loaded: dict[tuple[str, str], ModelHandle] = {}
-
-    def known(self) -> list[Order]:
-        return self._registry.orders[: self._heard]
-
-    def newest(self) -> list[Order]:
-        return self.known()[-1:]
-
-    async def have(self, versions: list[tuple[str, str]]) -> list[ModelHandle]:
-        await asyncio.sleep(self._rng.choice([0, 0.01, 0.2]))
-        by_version = {(h.name, h.version): h for h in self._registry.versions}
-        for v in versions:
-            self.loaded[v] = by_version[v]
-        return [by_version[v] for v in versions]
-
-    async def caught_up(self) -> None:
-        await asyncio.sleep(self._rng.choice([0, 0.01]))
-        self._heard = len(self._registry.orders)
-
-    async def listen(self) -> None:
-        """Hear of what there is, now and then, and load it."""
-        if self._rng.random() < 0.5:
-            await self.caught_up()
-            missing = [v for o in self.newest() if (v := (o.model, o.version)) not in self.loaded]
-            if missing:
-                await self.have(missing)
-
-    def forget(self, keep: set[tuple[str, str]]) -> None:
-        newest = {(o.model, o.version) for o in self.newest()}
-        for v in [v for v in self.loaded if v not in keep and v not in newest]:
-            del self.loaded[v]
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ from tests.simulation.broker import Broker
 from tests.simulation.consumer import TOPICS, install
 from tests.simulation.rows import DEADLINES_US, PARTITIONS, stream, version
 from tests.simulation.store import Folder
-from tests.simulation.worker import STAGES, Armed, Registry, Worker
+from tests.simulation.versions import Registry
+from tests.simulation.worker import STAGES, Armed, Worker
 
 if TYPE_CHECKING:
     from tests.laws.oracle import Row

@@ -26,7 +26,7 @@ def sigterm(context: Context) -> Result:
             worker = run.crew.workers.pop(name)
             code = worker.stop()
             took = time.monotonic() - since
-            run.result.must("it ends in good order", hold=code == 0, found=f"{code}: {worker.log[-300:]}")
+            run.result.must("it ends in good order", hold=worker.left_in_order(code), found=f"{code}: {worker.log[-300:]}")
             run.result.must(f"within {ENDS_WITHIN_S:g} s", hold=took <= ENDS_WITHIN_S, found=took)
             run.result.faults += 1
             run.crew.start(name)

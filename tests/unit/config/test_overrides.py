@@ -43,6 +43,7 @@ TOKEN = {
 OTHERS: dict[str, tuple[str, object]] = {
     "environment": ("production", "production"),
     "mlflow.tracking_uri": ("https://elsewhere:1", "https://elsewhere:1"),
+    "mlflow.allow_code": ("true", True),
     "database.type": ("bigquery", "bigquery"),
     "inference.batch_size": ("77", 77),
     "monitoring.panes": ("6", 6),

@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
-from config import KEYS, ConfigError, Settings, load_settings
+from config import KEYS, Settings, load_settings
+from tests.unit.config.trees import CANARY, CONFIG, drop, put, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from config.keys import Key
 
-CONFIG = Path(__file__).parents[3] / "config"
 REQUIRED = tuple(key for key in KEYS if key.required)
-CANARY = "canary-7f3a"
 LOGIN = {"protocol": "SASL_SSL", "username": "me"}
 TOKEN = {"oauth_token_url": "https://login.example.com/token", "oauth_client_id": "me", "oauth_client_secret": "s"}
-
-
-def shipped(name: str) -> dict[str, Any]:
-    tree = yaml.safe_load((CONFIG / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert isinstance(tree, dict)
-    return tree
-
-
-def put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
-
-
-def drop(tree: dict[str, Any], path: tuple[str, ...]) -> None:
-    for name in path[:-1]:
-        tree = tree[name]
-    del tree[path[-1]]
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., list[str]]:
-    """What is said about a tree, each line without the file's name, which every line must begin with."""
-
-    def said(tree: dict[str, Any], env: dict[str, str] | None = None) -> list[str]:
-        file = tmp_path / "own.yaml"
-        file.write_text(yaml.safe_dump(tree), encoding="utf-8")
-        with pytest.raises(ConfigError) as e:
-            load_settings(file, env=env or {})
-        assert str(e.value) == "\n".join(e.value.problems)
-        assert all("\n" not in problem for problem in e.value.problems)
-        return [problem.replace(f"{file}: ", "", 1).replace(str(file), "FILE") for problem in e.value.problems]
-
-    return said
 
 
 def file_for(key: Key) -> dict[str, Any]:
@@ -248,58 +211,6 @@ def test_every_wrong_key_has_its_line(refused: Callable[..., list[str]]) -> None
     put(tree, ("inference", "batch_size"), 0)
     put(tree, ("extra",), 1)
     assert [line.partition(" ")[0] for line in refused(tree)] == ["inference.batch_size", "web.port", "extra"]
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("mlflow.tracking_uri", f"http://me:{CANARY}@host:1"),
-        ("mlflow.tracking_uri", f"postgresql://me:{CANARY}@host/db"),
-        ("mlflow.tracking_uri", f"postgresql://me:a/{CANARY}/b@host/db"),
-        ("mlflow.tracking_uri", f"postgresql://me:a,'{CANARY} b@host/db"),
-        ("mlflow.tracking_uri", f"postgresql://host/db?sslmode=require&password={CANARY}"),
-        ("mlflow.tracking_uri", f"https://host:1/?access_token={CANARY}"),
-        ("mlflow.tracking_uri", f"ftp://me:{CANARY}@host"),
-        ("mlflow.model_registry", f"s3://me:{CANARY}@bucket/path"),
-        ("storage.cache_dir", f"s3://me:{CANARY}@bucket/path"),
-        ("kafka.bootstrap_servers", f"me:{CANARY}@host:1"),
-        ("kafka.bootstrap_servers", f"host:1,me:{CANARY},{CANARY}@host:2"),
-        ("kafka.security.oauth_token_url", f"https://me:{CANARY}@host/token"),
-        ("kafka.security.oauth_token_url", f"https://host/token?client_secret={CANARY}"),
-        ("vertex.api_endpoint", f"https://me:{CANARY}@host"),
-    ],
-)
-def test_credentials_in_an_address_are_refused_and_not_repeated(key: str, value: str, refused: Callable[..., list[str]]) -> None:
-    tree = shipped("local")
-    put(tree, tuple(key.split(".")), value)
-    (line,) = refused(tree)
-    assert line.startswith(f"{key} = ")
-    assert CANARY not in line
-    assert "********" in line
-
-
-@pytest.mark.parametrize("uri", ["sqlite:///home/a@b/mlflow.db", "postgresql://host/db?sslmode=require", "https://host:1/mlflow"])
-def test_an_address_without_credentials_is_taken(uri: str) -> None:
-    tree = shipped("local")
-    put(tree, ("mlflow", "tracking_uri"), uri)
-    assert Settings(**tree).mlflow.tracking_uri == uri
-
-
-@pytest.mark.parametrize("url", ["http://host/token", "https://", "host/token", "https://host/token#part"])
-def test_tokens_are_only_fetched_over_tls(url: str, refused: Callable[..., list[str]]) -> None:
-    tree = shipped("local")
-    put(tree, ("kafka", "security", "oauth_token_url"), url)
-    (line,) = refused(tree)
-    assert line.startswith(f"kafka.security.oauth_token_url = {url!r}: should be https://host/path")
-
-
-@pytest.mark.parametrize("key", [key for key in KEYS if key.secret], ids=lambda key: key.dotted)
-@pytest.mark.parametrize("value", [[CANARY], {CANARY: CANARY}, 7])
-def test_a_wrong_secret_is_not_repeated(key: Key, value: object, refused: Callable[..., list[str]]) -> None:
-    tree = shipped("local")
-    put(tree, key.path, value)
-    (line,) = refused(tree)
-    assert line.startswith(f"{key.dotted} = ********: should be text")
 
 
 def test_a_long_value_is_cut(refused: Callable[..., list[str]]) -> None:

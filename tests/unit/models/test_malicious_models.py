@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_other_flavors(linear: Path, sentinel: Path, flavors: list[str]) -> None
     def swap(parsed: dict[str, Any]) -> None:
         conf = parsed["sklearn"]
         parsed.clear()
-        parsed.update({flavor: dict(conf, extra_files=[]) for flavor in flavors})
+        parsed.update({flavor: deepcopy(conf) for flavor in flavors})
 
     edit(linear, swap)
     assert_refused(linear, sentinel, "served are lightgbm")

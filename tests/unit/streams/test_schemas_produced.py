@@ -25,7 +25,9 @@ from streams.pipeline import Pipeline
 from streams.records import PartitionRecords
 from streams.rejections import rejection_headers
 from streams.spans import SpanTracker
+from streams.switches import SWITCH
 from streams.wire import position_of
+from tests.record import Record
 from tests.unit.streams import wire
 
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ def test_every_reason_of_rejection_fits() -> None:
     parts = [wire.part([*values, good, row(100 * wire.DAY_US, 0.2), *(row(i * wire.DAY_US, 0.1) for i in range(101, 1200))])]
     parts += [wire.part([row(0, 0.1)], first=5000), wire.part([good], symbol="MSFT")]
     parts += [PartitionRecords("trading.features", (parts[0].partition + 1) % wire.PARTITIONS, wire.part([good]).records)]
+    nobodys = Record(9000, 0, None, b'{"model": "m", "role": "champion", "seq": 2}', (("content-type", SWITCH),))
+    parts += [PartitionRecords("trading.features", parts[0].partition, [nobodys])]
     rejected = wire.pipeline(wire.spec()).step(parts, wire.nothing).rejected
     for r in rejected:
         validate("rejected_headers", {name: value.decode() for name, value in rejection_headers(r)})
