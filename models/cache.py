@@ -48,6 +48,11 @@ class Held:
         self.close()
 
 
+def is_kept(root: Path, digest: str) -> bool:
+    """Whether a cache has a folder of this digest; its bytes are not looked at."""
+    return (root / "artifacts" / digest).is_dir()
+
+
 class ArtifactCache:
     """Model folders under `<root>/artifacts`, made if absent and readable by its owner alone.
 

@@ -8,6 +8,7 @@ ModelError
 ├── UntrustedModel     a version whose files may run code, whose bytes are not those registered, or that fails its trial
 ├── RuntimeMissing     the version names a runtime that is not installed here
 ├── ModelOutputError   predict raised, or returned the wrong length, or something not finite
+├── ChallengerUnavailable   a challenger's process did not answer in time, ended, or is not there yet
 └── EndpointUnavailable   a Vertex AI endpoint did not answer in time
     ├── EndpointMismatch   it answers, but not as the version asked for
     └── UnsendableVector   a vector holds an infinity or is too long for a request
@@ -70,6 +71,17 @@ class ModelOutputError(ModelError):
     def __init__(self, message: str, *, check: Check = "output") -> None:
         super().__init__(message)
         self.check: Check | None = check
+
+
+class ChallengerUnavailable(ModelError):
+    """A challenger's process hung, ended or starts again; its rows abstain. Action: see the message; give the alias another.
+
+    `told`: the same was said before.
+    """
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class EndpointUnavailable(ModelError):

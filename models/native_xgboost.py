@@ -12,7 +12,7 @@ is read and its trees are checked before XGBoost sees it, and once more as XGBoo
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+_PARTS: Final = ("split_conditions", "default_left", "split_type", "base_weights", "loss_changes", "sum_hessian", "parents")
 
 
 def load_xgboost(file: Path, *, columns: int) -> NativeModel:
@@ -89,7 +92,7 @@ def _check_tree(tree: dict[str, Any], columns: int) -> None:
     """Refuse nodes that would make XGBoost's unchecked walk leave its arrays or never end."""
     count = int(tree["tree_param"]["num_nodes"])
     left, right, feature = (np.array(tree[k], dtype=np.int64) for k in ("left_children", "right_children", "split_indices"))
-    arrays = (left, right, feature, *(np.array(tree[k]) for k in ("split_conditions", "default_left")))
+    arrays = (left, right, feature, *(np.array(tree[k]) for k in _PARTS))
     if count < 1 or any(a.shape != (count,) for a in arrays) or int(tree["tree_param"]["size_leaf_vector"]) > 1:
         raise _refused(f"a tree of {count} nodes has not {count} of each part")
     inner = left != -1

@@ -7,6 +7,7 @@
 | answers with something other than real numbers   | all of the call    | ``model_output_type``        |
 | answers NaN or an infinity for a row             | that row           | ``model_output_not_finite``  |
 | raises `EndpointUnavailable`                     | all of the call    | ``endpoint_unavailable``     |
+| raises `ChallengerUnavailable`                   | all of the call    | ``challenger_unavailable``   |
 
 An abstaining row has NaN for value, lower, upper, p_up and confidence; its `ood` stands.
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.confidence import p_up
-from models.errors import EndpointUnavailable
+from models.errors import ChallengerUnavailable, EndpointUnavailable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,10 +34,11 @@ REASONS: tuple[str | None, ...] = (
     "model_output_type",
     "model_output_not_finite",
     "endpoint_unavailable",
+    "challenger_unavailable",
 )
 """Why a row abstains, by `Scores.code`."""
 
-_RAISED, _LENGTH, _TYPE, _NOT_FINITE, _ENDPOINT = 1, 2, 3, 4, 5
+_RAISED, _LENGTH, _TYPE, _NOT_FINITE, _ENDPOINT, _CHALLENGER = 1, 2, 3, 4, 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Scores:
     0; `confidence` = max(p_up, 1 - p_up), both NaN when the spec has no residuals. `ood`: share of the row's
     non-missing columns outside their training range [low, high]; columns without a reference do not count, and a
     row with nothing to count has 0. `abstained` bool[rows]; `code` int8[rows], an index into `REASONS`; `detail`
-    what went wrong in words, for the alert.
+    what went wrong in words, for the alert; None where nothing did that was not told before.
     """
 
     value: NDArray[np.float64]
@@ -100,6 +102,8 @@ def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> tuple[NDArray[
         answer = np.asarray(handle.predict(view))
     except EndpointUnavailable as e:
         return _none(rows, _ENDPOINT, str(e))
+    except ChallengerUnavailable as e:
+        return _none(rows, _CHALLENGER, None if e.told else str(e))
     except Exception as e:  # noqa: BLE001 - whatever a model raises becomes an abstention with its reason
         return _none(rows, _RAISED, f"predict raised {type(e).__name__}: {e}")
     if answer.shape != (rows,):
@@ -115,7 +119,7 @@ def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> tuple[NDArray[
     return value, code, f"predict answered {rows - int(finite.sum())} of {rows} rows with a value that is not finite"
 
 
-def _none(rows: int, code: int, detail: str) -> tuple[NDArray[np.float64], NDArray[np.int8], str]:
+def _none(rows: int, code: int, detail: str | None) -> tuple[NDArray[np.float64], NDArray[np.int8], str]:
     return np.full(rows, np.nan), np.full(rows, code, dtype=np.int8), detail
 
 

@@ -118,36 +118,41 @@ def answers_digest(example: Example) -> str:
     return hashlib.sha256(np.array(example.answers, dtype=np.float64).tobytes()).hexdigest()
 
 
-def _limit(task: Task) -> None:
-    """Bind this process before it reads a byte of the folder; what the system does not have is left out."""
-    limits = task.limits
+def bind(limits: Limits, *, parent: int, lasting: bool = False) -> None:
+    """Bind this process before it reads a byte of the folder; what the system does not have is left out.
+
+    `lasting`: it is to serve and not to be tried, so neither time ends it nor others go before it.
+    """
     bounds = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.deadline_s),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files),
     ]
     if not limits.threads:
         bounds.append((resource.RLIMIT_NPROC, 0))
+    if not lasting:
+        bounds.append((resource.RLIMIT_CPU, limits.deadline_s))
     for kind, value in bounds:
         hard = resource.getrlimit(kind)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (bound, bound))
-    signal.alarm(limits.deadline_s + 1)  # ends this process in native code too, were the parent gone
+    if not lasting:
+        signal.alarm(limits.deadline_s + 1)  # ends this process in native code too, were the parent gone
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of the two, this one is to go
-    if os.getppid() != task.parent:
+    if os.getppid() != parent:
         os._exit(1)
-    os.nice(5)
+    if not lasting:
+        os.nice(5)
 
 
 def main() -> None:
     """Try the folder named in the first argument."""
     task = msgspec.json.decode(sys.argv[1], type=Task)
-    _limit(task)
+    bind(task.limits, parent=task.parent)
     try:
         verdict = examine(task)
     except ModelError as e:

@@ -69,8 +69,6 @@ class Trials:
         since, refusal = self._refused.get(key, (0.0, None))
         if refusal is not None and time.monotonic() - since < RETRY_S:
             raise refusal
-        size_bytes = sum(f.stat().st_size for f in model_files(folder).values())
-        memory_bytes = (_CODE_MEMORY_BYTES if allow_code else _MEMORY_BYTES) + 8 * size_bytes
         task = Task(
             folder=str(folder.resolve()),
             name=name,
@@ -78,7 +76,7 @@ class Trials:
             digest=digest,
             allow_code=allow_code,
             row_budget_us=self._row_budget_us,
-            limits=Limits(memory_bytes=memory_bytes, deadline_s=self._deadline_s, threads=allow_code),
+            limits=limits_for(folder, allow_code=allow_code, deadline_s=self._deadline_s),
             parent=os.getpid(),
         )
         self.started += 1
@@ -96,12 +94,19 @@ class Trials:
         fresh.replace(file)
 
 
+def limits_for(folder: Path, *, allow_code: bool, deadline_s: int = DEADLINE_S) -> Limits:
+    """What a process may take that loads this folder."""
+    size_bytes = sum(f.stat().st_size for f in model_files(folder).values())
+    memory_bytes = (_CODE_MEMORY_BYTES if allow_code else _MEMORY_BYTES) + 8 * size_bytes
+    return Limits(memory_bytes=memory_bytes, deadline_s=deadline_s, threads=allow_code)
+
+
 def run(task: Task) -> Verdict:
     """Try the folder in a process of its own and answer its verdict. Raises the `ModelError` it names."""
     with tempfile.TemporaryDirectory(prefix="trading-ml-trial-", ignore_cleanup_errors=True) as scratch:
         ended = _child(task, Path(scratch))
         if ended != 0:
-            raise _untrusted(task, f"its trial {ended}{_last_words(Path(scratch))}")
+            raise _untrusted(task, f"its trial {ended}{last_words(Path(scratch))}")
         verdict = _read(Path(scratch) / "verdict.json")
     if verdict is None:
         raise _untrusted(task, "its trial left no verdict")
@@ -110,9 +115,9 @@ def run(task: Task) -> Verdict:
     return verdict
 
 
-def _child(task: Task, scratch: Path) -> str | int:
-    """0, or how the process ended otherwise. It gets a folder to write in, no standard input, and none of our secrets."""
-    environment = {k: os.environ[k] for k in _PASSED_ON if k in os.environ} | {
+def clean_environment(scratch: Path) -> dict[str, str]:
+    """What a child that loads a model knows of its surroundings: a folder to write in, and none of our secrets."""
+    return {k: os.environ[k] for k in _PASSED_ON if k in os.environ} | {
         "PYTHONPATH": str(Path(models.errors.__file__).parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(scratch),
@@ -123,11 +128,15 @@ def _child(task: Task, scratch: Path) -> str | int:
         "MKL_NUM_THREADS": "1",
         "ORT_DISABLE_TELEMETRY": "1",
     }
+
+
+def _child(task: Task, scratch: Path) -> str | int:
+    """0, or how the process ended otherwise. It has no standard input."""
     with (scratch / "output").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; the argument is data, not a command
             [sys.executable, "-P", "-s", "-m", "models.trial", msgspec.json.encode(task).decode()],
             cwd=scratch,
-            env=environment,
+            env=clean_environment(scratch),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -141,10 +150,19 @@ def _child(task: Task, scratch: Path) -> str | int:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # itself, and whatever it may have started
             process.wait()
+    return 0 if code == 0 else how_ended(code)
+
+
+def how_ended(code: int) -> str:
+    """A process's exit code in words.
+
+    >>> how_ended(-6), how_ended(3)
+    ('was ended by SIGABRT', 'ended with exit code 3')
+    """
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"was ended by {name}"
-    return 0 if code == 0 else f"ended with exit code {code}"
+    return f"ended with exit code {code}"
 
 
 def _untrusted(task: Task, why: str) -> UntrustedModel:
@@ -163,7 +181,7 @@ def _raise(verdict: Verdict) -> NoReturn:
     raise UntrustedModel(verdict.message, check=check)
 
 
-def _last_words(scratch: Path) -> str:
+def last_words(scratch: Path) -> str:
     """The last line the process printed, if any, in brackets; only what can be shown."""
     with suppress(OSError), (scratch / "output").open("rb") as output:
         output.seek(max(0, output.seek(0, os.SEEK_END) - 2000))

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-_NUMBERS: Final = {
+_NUMBERS: Final[dict[bytes, np.dtype[Any]]] = {
     b"i": np.dtype(">i1"),
     b"U": np.dtype(">u1"),
     b"I": np.dtype(">i2"),

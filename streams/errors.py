@@ -9,9 +9,10 @@
     ├── StateLayoutError   a table value has another layout, or is damaged
     ├── StateFolderInUse   another worker holds the state folder
     ├── RowFileError       a file given to `trading-ml produce` or `audit` cannot be read as rows
-    └── AuditError         `trading-ml audit` finds nothing it could try
+    ├── AuditError         `trading-ml audit` finds nothing it could try
+    └── RolloutError       `trading-ml models` cannot bring a version into force, or did not see it come
     config.ConfigError     the settings are wrong
-    models.ModelError      SpecError, RegistryError, UntrustedModel, RuntimeMissing, ModelOutputError: see `models.errors`
+    models.ModelError      SpecError, RegistryError, UntrustedModel, ModelOutputError and more: see `models.errors`
     monitoring.MonitoringError   BadReferenceError, StateError, WarehouseError: see `monitoring.errors`
 
 A bad record is not an error but a value (`streams.records.Rejected`): it goes to the rejected topic and the rest goes on.
@@ -58,3 +59,7 @@ class RowFileError(StreamsError):
 
 class AuditError(StreamsError):
     """An audit has nothing to try, so would prove nothing. Action: give it the rows and the model that belong together."""
+
+
+class RolloutError(StreamsError):
+    """A version is not to be brought into force, or did not come into force in time. Action: what the message says."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HUGE = 2_000_000_000
+DEEP = b"{L" + (1).to_bytes(8, "big") + b"a" + b"[" * 1_000_000
+"""UBJSON nested so deep that XGBoost's own reader runs out of stack, and takes the process with it."""
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,17 @@ def test_xgboost_claims_of_other_dimensions_are_refused(victim: Callable[[str], 
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"a":' * 100_000, b'{"learner": [' + b"[" * 1_000_000, b'{"learner": 3}', b"{", b"", b"binf" + b"\x00" * 200, b'{"a"'],
-    ids=["deep maps", "deep lists", "no learner", "brace", "empty", "old binary", "cut"],
+    [
+        b'{"a":' * 100_000,
+        b'{"learner": [' + b"[" * 1_000_000,
+        b'{"learner": 3}',
+        b"{",
+        b"",
+        b"binf" + b"\x00" * 200,
+        b'{"a"',
+        DEEP,
+    ],
+    ids=["deep maps", "deep lists", "no learner", "brace", "empty", "old binary", "cut", "deep UBJSON"],
 )
 def test_xgboost_json_that_is_deep_or_no_model(victim: Callable[[str], Path], sentinel: Path, content: bytes) -> None:
     folder = victim("xgboost")
