@@ -50,7 +50,7 @@ class Held:
 
 def is_kept(root: Path, digest: str) -> bool:
     """Whether a cache has a folder of this digest; its bytes are not looked at."""
-    return (root / "artifacts" / digest).is_dir()
+    return (root / "artifacts" / checked_digest(digest)).is_dir()
 
 
 class ArtifactCache:

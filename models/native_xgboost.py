@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PARTS: Final = ("split_conditions", "default_left", "split_type", "base_weights", "loss_changes", "sum_hessian", "parents")
 
+_NO_PARENT: Final = (1 << 31) - 1
+
 
 def load_xgboost(file: Path, *, columns: int) -> NativeModel:
     """An XGBoost model file. Raises `UntrustedModel`, `SpecError`, and `ImportError` where XGBoost is not installed."""
@@ -95,11 +97,15 @@ def _check_tree(tree: dict[str, Any], columns: int) -> None:
     arrays = (left, right, feature, *(np.array(tree[k]) for k in _PARTS))
     if count < 1 or any(a.shape != (count,) for a in arrays) or int(tree["tree_param"]["size_leaf_vector"]) > 1:
         raise _refused(f"a tree of {count} nodes has not {count} of each part")
-    inner = left != -1
+    inner = np.flatnonzero(left != -1)
     children = np.concatenate([left[inner], right[inner]])
     inside = ((children > 0) & (children < count)).all() and ((feature[inner] >= 0) & (feature[inner] < columns)).all()
     if not inside or np.unique(children).size != children.size:  # each the child of one node, the root of none: no way round
         raise _refused("a tree's nodes point outside it, or round in it")
+    parents = np.array(tree["parents"], dtype=np.int64)
+    known = (parents == _NO_PARENT) | ((parents >= 0) & (parents < count))
+    if parents[0] != _NO_PARENT or not known.all() or not np.array_equal(parents[children], np.tile(inner, 2)):
+        raise _refused("a tree's nodes name other parents than they have")
 
 
 def _refused(why: str) -> UntrustedModel:

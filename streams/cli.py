@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from streams.commands import audit, broker, config, generate, produce, rejected, tail, topics, worker
+from streams.commands import audit, broker, config, generate, models, produce, rejected, tail, topics, worker
 from streams.commands.demo import demo
 from streams.commands.train_demo import train_demo
 
@@ -23,6 +23,7 @@ app.command()(produce.produce)
 app.command()(generate.generate)
 app.command()(tail.tail)
 app.add_typer(topics.app, name="topics")
+app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.add_typer(rejected.app, name="rejected")

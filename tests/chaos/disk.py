@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class SmallDisk:
         """Take every free block, as another program's files would."""
         with self._filler.open("ab") as f:
             while free := self._free():
-                os.posix_fallocate(f.fileno(), f.seek(0, os.SEEK_END), free)
+                with suppress(OSError):  # the worker took some of it meanwhile
+                    os.posix_fallocate(f.fileno(), f.seek(0, os.SEEK_END), free)
 
     def free(self) -> None:
         """Give them back."""

@@ -84,6 +84,7 @@ def tree_of(learner: dict[str, Any]) -> dict[str, Any]:
             "nodes point outside it, or round",
         ),
         (lambda m: tree_of(m)["split_indices"].__setitem__(0, 77), "nodes point outside it, or round"),
+        (lambda m: tree_of(m)["parents"].__setitem__(1, HUGE), "name other parents"),
         (lambda m: tree_of(m)["tree_param"].update(num_nodes=str(HUGE)), "not loaded"),
         (lambda m: tree_of(m)["left_children"].pop(), "not loaded"),
         (lambda m: m["gradient_booster"]["model"]["tree_info"].__setitem__(0, 9), "not loaded"),
