@@ -63,7 +63,7 @@ def serve(predict: Predict, *, asks: int, answers: int) -> None:
     while _fill(asks, head):
         number, rows, columns = HEAD.unpack(head)
         values = np.empty((rows, columns))
-        if not _fill(asks, memoryview(values).cast("B")):
+        if not _fill(asks, values.data.cast("B")):
             return
         values.flags.writeable = False
         try:
@@ -76,7 +76,7 @@ def serve(predict: Predict, *, asks: int, answers: int) -> None:
         elif given.dtype.kind not in "fiub":
             _send(answers, number, TYPE, _words(given.dtype.str))
         else:
-            _send(answers, number, SCORED, memoryview(np.ascontiguousarray(given, dtype=np.float64)).cast("B"))
+            _send(answers, number, SCORED, np.ascontiguousarray(given, dtype=np.float64).data.cast("B"))
 
 
 def _fill(pipe: int, to: memoryview) -> bool:

@@ -13,6 +13,7 @@ from models.mlflow_client import registry_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,14 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
-def _listed(v: object, aliases: dict[str, str]) -> ListedVersion:
-    tags = dict(getattr(v, "tags", {}))
-    version = str(getattr(v, "version", ""))
+def _listed(v: ModelVersion, aliases: dict[str, str]) -> ListedVersion:
+    tags = dict(v.tags)
     return ListedVersion(
-        name=str(getattr(v, "name", "")),
-        version=version,
+        name=str(v.name),
+        version=str(v.version),
         digest=tags.get(DIGEST_TAG),
-        created_us=int(getattr(v, "creation_timestamp", 0)) * 1000,
-        aliases=tuple(sorted(alias for alias, named in aliases.items() if named == version)),
+        created_us=int(v.creation_timestamp) * 1000,
+        aliases=tuple(sorted(alias for alias, named in aliases.items() if named == str(v.version))),
         tags=tags,
-        run_id=getattr(v, "run_id", None) or None,
+        run_id=v.run_id or None,
     )

@@ -15,7 +15,7 @@ import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -44,6 +44,14 @@ class Resolution:
 
     version: str
     from_cache: bool
+
+
+class VersionFolder(NamedTuple):
+    """A version as files, verified and inspected, that stay while `held` is held; no model of it was built."""
+
+    digest: str
+    spec: ServingSpec
+    held: Held
 
 
 class Registry:
@@ -153,6 +161,19 @@ class Registry:
                 max_concurrent_models=self._max_concurrent_models,
             )
         self._warned = over > len(free)
+
+    def folder(self, name: str, version: str, *, tried: bool = True) -> VersionFolder:
+        """The version for another process to load. `tried`: once it has passed its trial, if there are trials.
+
+        Raises as `load`, but for what only loading shows.
+        """
+        with self._loading:
+            digest, held = self._folder(name, version)
+            inspect_folder(held.folder, allow_code=self._allow_code)
+            spec = read_spec(held.folder, name)
+            if tried and self._trials is not None:
+                self._trials.require(held.folder, name=name, version=version, digest=digest, allow_code=self._allow_code)
+            return VersionFolder(digest, spec, held)
 
     def load_spec(self, name: str, version: str) -> ServingSpec:
         """The version's serving spec alone; no model is built."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from models.handle import ModelHandle, Prepared
 
+    _Answers = tuple[NDArray[np.float64], NDArray[np.int8], str | None]
+
 REASONS: tuple[str | None, ...] = (
     None,
     "model_raised",
@@ -91,7 +93,7 @@ def score(handle: ModelHandle, values: NDArray[np.float64]) -> Scores:
     )
 
 
-def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int8], str | None]:
+def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> _Answers:
     """Value float64[rows] with NaN where the row abstains, its code int8[rows], and the trouble in words."""
     rows = values.shape[0]
     if rows == 0:
@@ -119,7 +121,7 @@ def _answers(handle: ModelHandle, values: NDArray[np.float64]) -> tuple[NDArray[
     return value, code, f"predict answered {rows - int(finite.sum())} of {rows} rows with a value that is not finite"
 
 
-def _none(rows: int, code: int, detail: str | None) -> tuple[NDArray[np.float64], NDArray[np.int8], str]:
+def _none(rows: int, code: int, detail: str | None) -> _Answers:
     return np.full(rows, np.nan), np.full(rows, code, dtype=np.int8), detail
 
 

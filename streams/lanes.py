@@ -66,7 +66,7 @@ class Lane:
         self._models = models
         self._framed = framed
         self._served: dict[tuple[str, str, Role], Served] = {}
-        self._steady: dict[tuple[str, Role], tuple[int, Served | None] | None] = {}
+        self._steady: dict[tuple[str, Role], list[tuple[int, int, Served | None]]] = {}
         self._points: dict[str, float] = {}
 
     def set(self, partition: int, history: History) -> None:
@@ -74,6 +74,8 @@ class Lane:
         self.histories[partition] = history
         self.windows.grown[partition] = history.grown
         self._steady.clear()
+        counted = {at for h in self.histories.values() for at in h.versions(self._models)}
+        self._served = {at: s for at, s in self._served.items() if at[:2] in counted}  # a model takes memory
 
     def leave(self, partition: int) -> None:
         """The partition and its windows are no longer here."""
@@ -108,9 +110,11 @@ class Lane:
         at = model, role
         if at not in self._steady:
             self._steady[at] = self._find_steady(model, role)
-        steady = self._steady[at]
-        if steady is not None and (steady[0] == FROM_THE_START_US or int(rows.ts_event_us.min()) >= steady[0]):
-            served = steady[1]
+        for from_us, until_us, served in self._steady[at]:
+            if from_us > FROM_THE_START_US and int(rows.ts_event_us.min()) < from_us:
+                continue
+            if until_us < _UNTIL and int(rows.ts_event_us.max()) >= until_us:
+                continue
             if served is not None and served.plan.trigger == rows.feature_set:
                 yield served, None
             return
@@ -123,22 +127,22 @@ class Lane:
         for one, positions in found.items():
             yield one, None if len(positions) == len(rows.symbols) else np.array(positions, dtype=np.intp)
 
-    def _find_steady(self, model: str, role: Role) -> tuple[int, Served | None] | None:
-        """(event time, version) if from that time on the version scores all rows of all partitions, None if none does so."""
-        if role == "champion" and any(_active(h.of(model, "canary")) for h in self.histories.values()):
-            return None
-        last = [h.of(model, role)[-1:] for h in self.histories.values()]
-        versions = {e[0].order.version if e else NOBODY for e in last}
-        if len(versions) != 1:
-            return None
-        version = versions.pop()
-        alone = all(len(h.of(model, role)) == 1 for h in self.histories.values())
-        from_us = (
-            FROM_THE_START_US
-            if alone and role == "champion"
-            else max((e[0].from_us for e in last if e), default=FROM_THE_START_US)
-        )
-        return from_us, None if version == NOBODY else self._version(model, version, role)
+    def _find_steady(self, model: str, role: Role) -> list[tuple[int, int, Served | None]]:
+        """(from, until, version or nobody): between these event times one answer holds for all rows of all partitions."""
+        histories = self.histories.values()
+        if role == "champion" and any(_active(h.of(model, "canary")) for h in histories):
+            return []
+        spans = [_spans(h.of(model, role), first_serves_all=role == "champion") for h in histories]
+        out: list[tuple[int, int, Served | None]] = []
+        for back in (1, 2):  # the one in force, and the one before it, which scores until the other's time has come
+            these = [s[-back] for s in spans if len(s) >= back]
+            versions = {version for _, _, version in these}
+            if len(these) != len(spans) or len(versions) != 1:
+                break
+            version = versions.pop()
+            served = None if version == NOBODY else self._version(model, version, role)
+            out.append((max(s[0] for s in these), min(s[1] for s in these), served))
+        return out
 
     def _version(self, model: str, version: str, role: Role) -> Served:
         at = model, version, role
@@ -158,6 +162,17 @@ class Lane:
 
 def _active(held: Sequence[InForce]) -> bool:
     return any(e.order.version != NOBODY for e in held)
+
+
+def _spans(held: Sequence[InForce], *, first_serves_all: bool) -> list[tuple[int, int, str]]:
+    """(from, until, version) over all event times, ascending."""
+    starts = [e.from_us for e in held]
+    versions = [e.order.version for e in held]
+    if first_serves_all and starts:
+        starts[0] = FROM_THE_START_US
+    elif not starts or starts[0] > FROM_THE_START_US:
+        starts, versions = [FROM_THE_START_US, *starts], [NOBODY, *versions]
+    return list(zip(starts, [*starts[1:], _UNTIL], versions, strict=True))
 
 
 def _at(held: Sequence[InForce], ts_event_us: int) -> InForce | None:

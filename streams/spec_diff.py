@@ -97,7 +97,8 @@ def reference_psi(a: ColumnReference, b: ColumnReference) -> float | None:
     (0.0, 0.4)
     """
     bins = {"edges": a.edges, "counts": a.counts, "low": a.low, "high": a.high}
-    distance = float(psi(Reference.from_columns(["column"], {"column": bins}), recounted(b, a.edges)[np.newaxis])[0])
+    counts: Any = recounted(b, a.edges)[np.newaxis]  # parts of rows count as well as whole ones
+    distance = float(psi(Reference.from_columns(["column"], {"column": bins}), counts)[0])
     return None if np.isnan(distance) else distance
 
 

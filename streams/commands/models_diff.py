@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.commands.models_look import Json, column_text
-from streams.commands.models_session import logs_apart
+from streams.commands.models_look import column_text
+from streams.commands.models_session import Json, logs_apart
 from streams.commands.session import plain_errors
 
 if TYPE_CHECKING:

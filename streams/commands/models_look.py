@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.commands.models_session import Part, alias_of, logs_apart, span
+from streams.commands.models_session import Json, Part, alias_of, logs_apart, span
 from streams.commands.ordered import moment, orders_of, written_orders
 from streams.commands.session import connected_settings, plain_errors
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streams.commands.ordered import Written
 
 _SHOWN_DIGEST = 12
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def list_(as_json: Json = False) -> None:  # noqa: FBT002 - a switch of the command line
@@ -130,12 +129,14 @@ def _list_lines(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _show_lines(found: ListedVersion, spec: ServingSpec, metrics: dict[str, float], *, cached: bool) -> Iterator[str]:
-    yield f"{found.name} version {found.version}{f' ({', '.join(found.aliases)})' if found.aliases else ''}"
+    aliases = ", ".join(found.aliases)
+    yield f"{found.name} version {found.version}{f' ({aliases})' if aliases else ''}"
     yield f"  digest      {found.digest or 'none: it cannot be served'}; spec {spec.digest()}"
     yield f"  created     {moment(found.created_us)}; {'kept' if cached else 'not kept'} on this machine"
     yield f"  trigger     {spec.trigger}, horizon {span(spec.horizon_us)}, waits at most {span(spec.deadline_us)}"
     yield f"  runtime     {spec.runtime}"
-    yield f"  interval    level {spec.level:g}, {len(spec.residuals)} residuals; abstains below {spec.min_completeness:g} complete"
+    yield f"  interval    level {spec.level:g}, {len(spec.residuals)} residuals"
+    yield f"  abstains    where less than {spec.min_completeness:g} of the required columns is there"
     answers = "and the prediction" if spec.prediction_reference is not None else "not the prediction"
     yield f"  reference   {len(spec.reference)} of {len(spec.columns)} columns, {answers}"
     for name, one in sorted(spec.feature_sets.items()):

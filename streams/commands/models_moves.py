@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.commands.models_look import Json
-from streams.commands.models_session import Part, alias_of, logs_apart, served
+from streams.commands.models_session import Json, Part, alias_of, logs_apart, served
 from streams.commands.ordered import SwitchWatch, moment, orders_of, written_orders
 from streams.commands.session import connected_settings, plain_errors
 
@@ -97,8 +96,8 @@ def before_that(orders: list[Order], name: str, role: Part, *, named: str, alias
         raise RolloutError(f"{name} {role}: nobody was in force before version {now}")
     if named not in {now, before}:
         raise RolloutError(
-            f"{name} {role}: alias {alias} names {named or 'nothing'}, but {now or 'nobody'} is in force: the order has not come, or "
-            f"the version was refused. `trading-ml models promote {name} {now or before} --role {role}` says which you want"
+            f"{name} {role}: alias {alias} names {named or 'nothing'}, but {now or 'nobody'} is in force: its order has not come, "
+            f"or the version was refused. `trading-ml models promote {name} {now or before} --role {role}` says which you want"
         )
     return before
 
@@ -220,7 +219,7 @@ def _waited(
         say(f"order {order.seq}: {order.version or 'nobody'} from {moment(order.effective_from_us)}")
         places = watch.find(order.key, after=noted, timeout_s=_SWITCH_S)
         say(
-            f"switched in {len(places)} of {len(watch.partitions)} partitions, each from that time, or later where its rows were newer"
+            f"switched in {len(places)} of {len(watch.partitions)} partitions, from that time, or where its rows were newer from there"
         )
         if len(places) < len(watch.partitions):
             missing = ", ".join(str(p) for p in watch.partitions if p not in places)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from config import Settings
     from config.sections import ServedModel
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 class Part(StrEnum):

@@ -2,6 +2,7 @@
 
     feature_row, outcome                what producers write; fields that are not named are ignored
     prediction, alert, performance      what the groups write; new fields may be added, `schema_version` counts what breaks
+    model_timeline                      which version serves from when on; other fields are refused
     serving_spec                        the artifact `serving_spec.json` of a model version; other fields are refused
     rejected_headers                    headers of the rejected topic, whose values are the original bytes
     feature_frame, prediction_frame,
@@ -25,6 +26,7 @@ NAMES = (
     "prediction_frame",
     "alert",
     "performance",
+    "model_timeline",
     "serving_spec",
     "rejected_headers",
     "inference_log",

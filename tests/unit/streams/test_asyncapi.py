@@ -73,9 +73,9 @@ def test_channels_are_kept_as_the_topics_are(document: dict[str, Any]) -> None:
         said = kafka.get("topicConfiguration", {})
         assert {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in said.items()} == dict(plan.config)
         assert kafka["partitions"] == plan.partitions
-        assert channel["x-partitioner"] in {"murmur2_random", "source"}
-        framed = channel["address"] in {"trading.features", "trading.predictions", "trading.predictions.shadow"}
-        assert len(channel["messages"]) == (2 if framed else 1)  # a row or a frame
+        assert channel["x-partitioner"] in {"murmur2_random", "source", "model"}
+        kinds = {"trading.features": 3, "trading.predictions": 2, "trading.predictions.shadow": 2}  # a row, a frame, a switch
+        assert len(channel["messages"]) == kinds.get(channel["address"], 1)
 
 
 def test_every_message_names_content_type_payload_and_key(document: dict[str, Any]) -> None:
@@ -84,29 +84,29 @@ def test_every_message_names_content_type_payload_and_key(document: dict[str, An
     assert used == {f"#/components/messages/{name}" for name in messages}
     for name, message in messages.items():
         assert message.keys() >= {"title", "summary", "contentType", "payload"}
-        # Any or none; none; the original's, whatever it was; not written.
-        keyless = {"featureFrame", "predictionFrame", "inferenceLog", "rejected", "timelineEntry"}
+        # Any or none; none; the original's, whatever it was.
+        keyless = {"featureFrame", "predictionFrame", "inferenceLog", "switch", "rejected"}
         assert ("bindings" in message) == (name not in keyless)
 
 
 def test_every_schema_file_is_pointed_at(document: dict[str, Any]) -> None:
-    pointed = {r.removeprefix("./") for r in references(document) if not r.startswith("#")}
+    pointed = {r.removeprefix("./").partition("#")[0] for r in references(document) if not r.startswith("#")}
     assert pointed == {f.name for f in HERE.glob("*.json")} - {"serving_spec.json"}  # an artifact, on no topic
 
 
 def test_operations_are_those_of_the_groups(document: dict[str, Any]) -> None:
     groups = {name: b["kafka"]["groupId"]["const"] for name, b in document["components"]["operationBindings"].items()}
     assert groups == {"inferenceGroup": KAFKA.inference_group, "monitorGroup": KAFKA.monitor_group}
-    received = {o["channel"]["$ref"]: o["bindings"]["$ref"] for o in document["operations"].values() if o["action"] == "receive"}
+    ways = [o for o in document["operations"].values() if o["action"] == "receive"]
+    received = {o["channel"]["$ref"]: o["bindings"]["$ref"] for o in ways if "bindings" in o}
+    assert [o["channel"]["$ref"] for o in ways if "bindings" not in o] == ["#/channels/model_timeline"]
     assert received == {
         "#/channels/features": "#/components/operationBindings/inferenceGroup",
         "#/channels/inference_log": "#/components/operationBindings/monitorGroup",
         "#/channels/outcomes": "#/components/operationBindings/monitorGroup",
     }
     sent = {o["channel"]["$ref"].rpartition("/")[2] for o in document["operations"].values() if o["action"] == "send"}
-    unwritten = {c for c, channel in document["channels"].items() if "Nothing is written" in channel.get("description", "")}
-    assert sent | unwritten | {"features", "outcomes"} == set(Topics.model_fields)
-    assert sent.isdisjoint(unwritten)
+    assert sent | {"outcomes"} == set(Topics.model_fields)
 
 
 def test_the_page_of_topics_mentions_every_file() -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
@@ -15,6 +16,7 @@ from models.errors import SpecError
 from streams import records, schemas
 from streams.layout import merge_specs
 from streams.outcomes import OutcomeDecoder
+from streams.switches import Order
 from tests.unit.streams import wire
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ GOLDEN = {
     "prediction_abstained.json": "prediction",
     "alert.json": "alert",
     "performance.json": "performance",
+    "model_timeline.json": "model_timeline",
     "serving_spec.json": "serving_spec",
     "rejected_headers.json": "rejected_headers",
 }
@@ -35,6 +38,7 @@ GOLDEN = {
 OPTIONAL = {
     "feature_row.json": "ts_known_us revision values.ret_1 values.vol_20",
     "outcome.json": "ts_known_us revision",
+    "model_timeline.json": "digest share why",
     "alert.json": "labels.column labels.model labels.role labels.version",
     "serving_spec.json": "layout level min_completeness deadline_us feature_sets.bars_1d.sessions "
     "residuals reference prediction_reference reference.ret_1 "
@@ -130,6 +134,12 @@ def accepts(file: str, record: Any) -> bool:
         except SpecError:
             return False
         return True
+    if file == "model_timeline.json":
+        try:
+            msgspec.json.decode(data, type=Order)
+        except msgspec.MsgspecError:
+            return False
+        return True
     symbol = record.get("symbol")
     part = wire.part([data], symbol=symbol if isinstance(symbol, str) else "GOOG")
     if file == "outcome.json":
@@ -138,7 +148,7 @@ def accepts(file: str, record: Any) -> bool:
     return not decoder.decode([part])[1]
 
 
-@pytest.mark.parametrize("file", ["feature_row.json", "outcome.json", "serving_spec.json"])
+@pytest.mark.parametrize("file", ["feature_row.json", "outcome.json", "serving_spec.json", "model_timeline.json"])
 def test_what_the_schema_refuses_of_a_spoiled_record_the_code_refuses_and_the_other_way_round(file: str) -> None:
     assert accepts(file, json.loads(wire.golden(file)))
     assert [what for what, record in spoiled(file) if accepts(file, record) != valid(GOLDEN[file], record)] == []

@@ -18,7 +18,7 @@ from monitoring.alerts import Alert, Severity, Status
 from monitoring.drift import ColumnDrift, DriftReport, Verdict
 from monitoring.performance import performance_record
 from monitoring.quality import QualityReport
-from streams import inference_log, outcomes, prediction_frames, predictions, records, schemas
+from streams import inference_log, outcomes, prediction_frames, predictions, records, schemas, switches
 from streams.frame_columns import HEADS, FrameError, plan_columns
 from streams.layout import merge_specs
 from streams.rejections import MOST_BYTES, rejection_headers
@@ -59,6 +59,10 @@ def test_fields_are_those_of_the_code() -> None:
     assert properties("performance", "quality") == dataclass(QualityReport, "start_us", "end_us", "horizon_us")
     empty = performance_record(model="", version="", role="", window_start_us=0, window_end_us=0, drift=None, quality=None)
     assert properties("performance") == (set(empty), set(empty))
+    assert properties("model_timeline") == struct(switches.Order)
+    switch = schemas.load("asyncapi")["components"]["messages"]["switch"]
+    assert (set(switch["payload"]["properties"]), set(switch["payload"]["required"])) == struct(switches.Switch)
+    assert switch["contentType"].encode() == switches.SWITCH
     kinds: dict[str, type[msgspec.Struct]] = {
         "column": specs.ColumnSpec,
         "lag": specs.Lag,
@@ -83,6 +87,7 @@ def test_numbers_and_words_are_those_of_the_code() -> None:
     assert prediction["reason"]["enum"] == [None, "incomplete", "expired", *REASONS[1:]]
     assert alert["state"]["enum"] == list(get_args(Status))
     assert alert["severity"]["enum"] == list(get_args(Severity))
+    assert schemas.load("model_timeline")["properties"]["role"]["enum"] == list(switches.ROLES)
     assert schemas.load("performance")["$defs"]["verdict"]["enum"] == list(get_args(Verdict))
     assert schemas.load("serving_spec")["properties"]["layout"]["const"] == specs.LAYOUT
     assert f"{MOST_BYTES:,} bytes" in schemas.load("rejected_headers")["description"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[4]
-COUNT = 60
+COUNT = 40
 
 
 @pytest.mark.parametrize("flavor", ["lightgbm", "sklearn", "xgboost", "onnx", "onnx_trees"])
