@@ -46,6 +46,7 @@ COPY config/*.yaml /app/config/
 
 # The root file system may be read-only: whatever is written goes to /tmp or to the state folder.
 ENV PATH=/opt/trading-ml/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     CONFIG_PATH=/app/config/local.yaml \

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _LOCAL = "local"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_OWN_SHAPE = ("database", "models", "vertex")
-"""Sections whose keys may rightly differ from file to file."""
+_OWN_SHAPE = (("database",), ("models",), ("vertex",), ("kafka", "security"), ("monitoring", "notify"))
+"""Sections and lists that may rightly differ from file to file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,13 @@ def _alone(one: _Checked) -> Iterator[str]:
     for key in KEYS:
         if key.secret and one.states(key):
             yield f"{one.name}: {key.dotted} is a secret written in a file; remove it and set {key.variable}"
+    for n, receiver in enumerate(one.settings.monitoring.notify):
+        for field in sorted({"url", "secret"} & receiver.model_fields_set):
+            if field == "secret" or receiver.kind != "alertmanager":  # whose address gives no right to anything
+                yield (
+                    f"{one.name}: monitoring.notify[{n}].{field} is a secret written in a file; "
+                    f"remove it and name its variable in {field}_env"
+                )
     settings = one.settings
     if settings.environment == _LOCAL:
         return
@@ -84,7 +91,7 @@ def _deployed(one: _Checked) -> str:
 
 def _same_keys(checked: Sequence[_Checked]) -> Iterator[str]:
     for key in KEYS:
-        if key.path[0] in _OWN_SHAPE or key.secret or key.path[:2] == ("kafka", "security"):
+        if key.secret or any(key.path[: len(own)] == own for own in _OWN_SHAPE):
             continue
         with_it = [one.name for one in checked if one.states(key)]
         without = [one.name for one in checked if not one.states(key)]

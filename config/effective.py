@@ -49,8 +49,8 @@ def _rows(key: Key, settings: Settings, layers: sources.Layers) -> list[Effectiv
     for name in key.path:
         value = getattr(value, name)
     source, origin = _origin(key, layers)
-    if not key.items:
-        return [Effective(key.dotted, show(value), source, origin)]
+    if not key.items or not value:
+        return [Effective(key.dotted, "[]" if key.items else show(value), source, origin)]
     return [
         Effective(
             f"{key.dotted}[{n}].{item.dotted}", show(getattr(entry, item.path[0])), *_item_origin(entry, item, (source, origin))

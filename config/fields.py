@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from config.keys import Right
+from config.keys import ENV_PREFIX, Right
 
 _TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 _LOCATION_TEXT = "a local folder or gs://bucket/path"
@@ -17,6 +17,7 @@ _ARTIFACTS_TEXT = "a local folder, gs://bucket/path or mlflow-artifacts:/path (t
 _TRACKING_TEXT = "sqlite:///path, http(s)://host:port or a database URI without credentials"
 _HTTPS_TEXT = "https://host/path, without credentials"
 _API_TEXT = "https://host, or http:// to a loopback address"
+_URL_TEXT = "https://host/path, or http:// with allow_private, without user and password"
 _SERVERS_TEXT = "host:port, or several separated by commas"
 _LAST_PORT = 65535
 _SECRET_PARAMETER = re.compile(r"pass|pwd|token|secret|credential", re.IGNORECASE)
@@ -73,6 +74,33 @@ def _api_url(value: str) -> str:
     return value
 
 
+def url_fault(value: str) -> None:
+    """Raise ValueError where this is no address that a notification can be sent to."""
+    try:
+        url = urlsplit(value)
+        right = url.scheme.lower() in {"http", "https"} and bool(url.hostname) and not url.fragment and url.port != 0
+        names_user = url.username is not None or url.password is not None
+    except ValueError:  # its own words may repeat the address
+        right = names_user = False
+    if not right or value != value.strip() or not value.isprintable():
+        raise ValueError(f"should be {_URL_TEXT}")
+    if names_user:
+        raise ValueError("must not hold user or password")
+
+
+def _secret_url(value: SecretStr) -> SecretStr:
+    url_fault(value.get_secret_value())
+    return value
+
+
+def _variable(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is None:
+        raise ValueError("should be the name of an environment variable: letters, digits and underscores")
+    if value.upper().startswith(ENV_PREFIX):
+        raise ValueError(f"should not begin with {ENV_PREFIX}: such variables are settings themselves")
+    return value
+
+
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, separator, port = server.strip().rpartition(":")
@@ -115,6 +143,8 @@ LocalPath = Annotated[Path, AfterValidator(_folder), Right("a local path")]
 TrackingUri = Annotated[str, AfterValidator(_tracking_uri), Right(_TRACKING_TEXT)]
 TokenUrl = Annotated[str, AfterValidator(_token_url), Right(_HTTPS_TEXT)]
 ApiUrl = Annotated[str, AfterValidator(_api_url), Right(_API_TEXT)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url), Right(_URL_TEXT)]
+Variable = Annotated[str, AfterValidator(_variable), Right("the name of an environment variable")]
 Servers = Annotated[str, AfterValidator(_servers), Right(_SERVERS_TEXT)]
 TopicName = Annotated[str, AfterValidator(_topic), Right("a Kafka topic name")]
 Name = Annotated[str, AfterValidator(_name), Right("a name of letters, digits, dots, dashes and underscores")]

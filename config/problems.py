@@ -89,7 +89,9 @@ def _problem(detail: ErrorDetails, path: tuple[int | str, ...], tree: Mapping[st
         case _ if key is None:
             return f"{name} should be a section with {_inside(names, keys)}, not {type(value).__name__}"
         case _ if key.items:
-            return f"{name} = {show(value)}: should be a list with at least one entry of {', '.join(i.dotted for i in key.items)}"
+            shown = MASK if any(item.secret for item in key.items) else show(value)
+            least = "a list with at least one entry" if key.required else "a list with entries"
+            return f"{name} = {shown}: should be {least} of {', '.join(i.dotted for i in key.items)}"
         case _:
             return f"{name} = {MASK if key.secret else show(value)}: {own_words or 'should be ' + key.right}"
 

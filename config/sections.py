@@ -96,6 +96,10 @@ class Inference(Section):
         default=timedelta(milliseconds=1),
         description="Time a row may take at most in a batch of 100, measured before a version serves; a slower one is refused.",
     )
+    challenger_budget: Duration = Field(
+        default=timedelta(milliseconds=250),
+        description="Time a chunk waits at most for each challenger's process, once the champion's records are on their way.",
+    )
     commit_interval: Duration = Field(
         default=timedelta(seconds=1),
         description="Time between checkpoints of a worker, of either group; a crash repeats at most this much work, identically.",
@@ -125,31 +129,6 @@ class Inference(Section):
         ge=1,
         description="Rows of one window taken in one piece; a window keeps as many beyond its depth while a chunk is worked on.",
     )
-
-
-class Monitoring(Section):
-    """The monitor group: drift, quality, alerts."""
-
-    metrics_window: Duration = Field(description="Event time one drift or quality window spans.")
-    alert_threshold: Number = Field(gt=0, description="PSI at which drift is a warning; 2.5 times it is critical.")
-    panes: Whole = Field(default=12, ge=1, description="Steps in which the window advances; it must divide evenly into them.")
-    min_samples: Whole = Field(default=100, ge=1, description="Rows below which a window's verdict is insufficient_data.")
-    false_discovery_rate: Number = Field(
-        default=0.05, gt=0, lt=1, description="Share of drift alarms that may be false, across features (Benjamini-Hochberg)."
-    )
-    pending_windows: Whole = Field(default=2, ge=1, description="Windows in a row that must be bad before an alert fires.")
-    cooldown: Duration = Field(default=timedelta(hours=1), description="Time after an alert resolves before it may fire again.")
-    label_timeout: Duration = Field(
-        default=timedelta(days=30), description="Time after its horizon at which a prediction without outcome is given up."
-    )
-
-    @model_validator(mode="after")
-    def _even_panes(self) -> Self:
-        if (self.metrics_window // timedelta(microseconds=1)) % self.panes:
-            raise ValueError(
-                f"metrics_window does not divide into {self.panes} panes of whole microseconds; change one of the two"
-            )
-        return self
 
 
 class Topics(Section):

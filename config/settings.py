@@ -16,7 +16,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from config import problems, sources
 from config.errors import ConfigError
 from config.keys import keys_of
-from config.sections import Database, Inference, Kafka, Mlflow, Monitoring, ServedModel, Storage, Vertex, Web
+from config.monitoring import Monitoring
+from config.sections import Database, Inference, Kafka, Mlflow, ServedModel, Storage, Vertex, Web
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,7 +30,7 @@ variables are refused. Durations are written `250ms`, `60s`, `5m`, `1h`, `7d`, o
 `trading-ml config show` prints the effective values with their source; `trading-ml config check FILE...` checks files
 against each other.
 
-This page is made from `config/sections.py` by `make docs`.
+This page is made from the sections in `config/` by `make docs`.
 """
 
 _ERRORS = """# Errors

@@ -59,6 +59,7 @@ def serve(env: Mapping[str, str]) -> None:
 def load_from(env: Mapping[str, str], fetch: Callable[[str, Path], None]) -> ModelHandle:
     """The handle of the version that the variables name; `fetch` brings a gs:// folder's files into an empty local one."""
     from models.folder import load_folder
+    from models.trials import Trials
 
     missing = [name for name in _NEEDED if not env.get(name)]
     if missing:
@@ -68,7 +69,9 @@ def load_from(env: Mapping[str, str], fetch: Callable[[str, Path], None]) -> Mod
         folder = Path(scratch)
         fetch(env["AIP_STORAGE_URI"], folder)
         verify_digest(folder, expected=digest, what=f"model {name!r} version {version}")
-        return load_folder(folder, name=name, version=version, digest=digest)
+        return load_folder(
+            folder, name=name, version=version, digest=digest, trials=Trials(folder.with_name(f"{folder.name}-trials"))
+        )
 
 
 def container_app(handle: ModelHandle, *, predict_route: str, health_route: str) -> web.Application:

@@ -76,6 +76,8 @@ def wait_for_kafka(settings: Settings) -> None:
 
 def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     """The inference group over the versions that the timeline names. `hurried`: set it to have the aliases looked at at once."""
+    from models.code_models import code_warning
+    from streams.challengers import Challengers
     from streams.clients import producer_config
     from streams.endpoint import through_endpoint
     from streams.following import Following
@@ -87,11 +89,17 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     from streams.topics import WINDOWS_TABLE
 
     kafka, inference = settings.kafka, settings.inference
+    if settings.mlflow.allow_code:
+        log.warning(code_warning([m.name for m in settings.models]))
+    registry = registry_of(settings)
+    budget_s = inference.challenger_budget.total_seconds()
+    challengers = Challengers(registry, budget_s=budget_s, allow_code=settings.mlflow.allow_code)
     following = Following(
         settings.models,
-        registry_of(settings),
+        registry,
         TimelineTopic(kafka),
         through_endpoint(settings),
+        challengers,
         ahead_us=_us(inference.switch_ahead),
         load_deadline_s=inference.load_deadline.total_seconds(),
     )
@@ -106,7 +114,9 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     )
     outbox = Outbox(producer_config(kafka))
     idle_wait_s = inference.idle_wait.total_seconds()
-    handler = InferenceHandler(pipeline, outbox, kafka.topics, idle_wait_s=idle_wait_s, following=following)
+    handler = InferenceHandler(
+        pipeline, outbox, kafka.topics, idle_wait_s=idle_wait_s, following=following, challengers=challengers
+    )
     group = Group(
         settings,
         app_id=kafka.inference_group,
@@ -154,14 +164,17 @@ def monitor_group(settings: Settings) -> Group:
     from streams.clients import producer_config
     from streams.group import Group
     from streams.monitor import MonitorHandler, open_warehouse
+    from streams.monitor_state import HOME
     from streams.outbox import Outbox
+    from streams.telling import Telling
     from streams.topics import PANES_TABLE
 
+    receivers = [receiver.resolved(os.environ) for receiver in settings.monitoring.notify]
     importlib.import_module("scipy.stats")  # a second's work, which the first window would do on the event loop
 
     outbox = Outbox(producer_config(settings.kafka))
     handler = MonitorHandler(settings, registry_of(settings), outbox, open_warehouse(settings.database))
-    return Group(
+    group = Group(
         settings,
         app_id=settings.kafka.monitor_group,
         topics=[settings.kafka.topics.inference_log, settings.kafka.topics.outcomes],
@@ -169,6 +182,16 @@ def monitor_group(settings: Settings) -> Group:
         handler=handler,
         outbox=outbox,
     )
+    if receivers:
+        telling = Telling(settings.kafka, receivers)
+        telling.start()
+
+        async def take_duty() -> None:
+            """Of several workers the one tells that has the alerts' state."""
+            telling.duty(on=HOME in group.assignment())
+
+        group.every(1.0, take_duty)
+    return group
 
 
 def registry_of(settings: Settings) -> Registry:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from config.sections import ServedModel
     from models.handle import ModelHandle
     from models.registry import Registry
+    from streams.challengers import Challengers
     from streams.switches import Role
     from streams.timeline_topic import TimelineTopic
 
@@ -46,11 +47,12 @@ class Following:
         registry: Registry,
         topic: TimelineTopic,
         serve: Callable[[ModelHandle], ModelHandle] = lambda handle: handle,
+        challengers: Challengers | None = None,
         *,
         ahead_us: int,
         load_deadline_s: float,
     ) -> None:
-        """`serve`: makes of a champion's loaded handle the one that scores; it may block.
+        """`serve`: makes of a champion's loaded handle the one that scores; it may block. `challengers`: who loads those.
 
         `ahead_us`: how far ahead of stream time an order takes effect; `load_deadline_s`: to get what is in force.
         """
@@ -58,12 +60,14 @@ class Following:
         self._registry = registry
         self._topic = topic
         self._serve = serve
+        self._challengers = challengers
         self._ahead_us = ahead_us
         self._load_deadline_s = load_deadline_s
         self._loading = asyncio.Lock()
         self._failed: dict[Version, float] = {}
         self._serving: set[Version] = set()
         self._coming: set[Version] = set()
+        self._ordering: Version | None = None
         self.loaded: dict[Version, ModelHandle] = {}
 
     def start(self) -> tuple[list[ModelHandle], list[Order]]:
@@ -112,13 +116,17 @@ class Following:
                 last[at] = o
         return list(last.values())
 
-    async def have(self, versions: Iterable[Version]) -> list[ModelHandle]:
-        """These versions, loaded now where they are not; tried again until the deadline. Raises the last `ModelError`."""
+    async def have(self, versions: Iterable[Version], *, apart: bool = False) -> list[ModelHandle]:
+        """These versions, loaded now where they are not; tried again until the deadline. Raises the last `ModelError`.
+
+        `apart`: as challengers.
+        """
+        load = self._challengers.have if apart and self._challengers is not None else self._load
         deadline = time.monotonic() + self._load_deadline_s
         while True:
             try:
                 async with self._loading:
-                    return [await asyncio.to_thread(self._load, v) for v in dict.fromkeys(versions)]
+                    return [await asyncio.to_thread(load, v) for v in dict.fromkeys(versions)]
             except (ModelError, OSError) as e:
                 if time.monotonic() > deadline:
                     raise
@@ -133,11 +141,12 @@ class Following:
         """Load what the newest orders name, so that their switches may be written. What fails is tried again later."""
         for order in self.newest():
             version = order.model, order.version
-            if order.version == NOBODY or version in self.loaded or self._failed.get(version, 0.0) > time.monotonic():
+            loaded, load = self._of(order.role)
+            if order.version == NOBODY or version in loaded or self._failed.get(version, 0.0) > time.monotonic():
                 continue
             try:
                 async with self._loading:
-                    await asyncio.to_thread(self._load, version)
+                    await asyncio.to_thread(load, version)
             except Exception as e:  # noqa: BLE001 - whatever fails, what is in force goes on
                 self._refused(version, e)
 
@@ -151,9 +160,12 @@ class Following:
                     metrics.REGISTRY_FAILURES.inc()
                     log.warning("registry not followed, what is in force goes on", model=model.name, role=role, error=str(e))
 
-    def forget(self, keep: Collection[Version]) -> None:
-        """Let go of versions that nothing needs."""
-        needed = {*keep, *((o.model, o.version) for o in self.newest())}
+    def forget(self, keep: Collection[Version], challengers: Collection[Version] = ()) -> None:
+        """Let go of versions that nothing needs, of those loaded and of the challengers."""
+        ordered = {(o.model, o.version) for o in self.newest()} | ({self._ordering} if self._ordering is not None else set())
+        if self._challengers is not None:
+            self._challengers.forget({*challengers, *ordered})
+        needed = {*keep, *ordered}
         for version in [v for v in self.loaded if v not in needed]:
             del self.loaded[version]
             self._serving.discard(version)
@@ -171,11 +183,23 @@ class Following:
         self._failed.pop(version, None)
         return handle
 
+    def _of(self, role: Role) -> tuple[dict[Version, ModelHandle], Callable[[Version], ModelHandle]]:
+        """The versions at hand in a role, and what gets one."""
+        if role == "challenger" and self._challengers is not None:
+            return self._challengers.loaded, self._challengers.load
+        return self.loaded, self._load
+
     def _traded(self, version: Version) -> bool:
         """Whether it is, was or is about to be a champion."""
         return version in self._coming or any(o.role == "champion" and (o.model, o.version) == version for o in self.known())
 
     async def _follow(self, model: ServedModel, role: Role, stream_time_us: int) -> None:
+        try:
+            await self._give(model, role, stream_time_us)
+        finally:
+            self._ordering = None
+
+    async def _give(self, model: ServedModel, role: Role, stream_time_us: int) -> None:
         orders = self.orders(model.name, role)
         last = orders[-1] if orders else None
         alias, share = _wish(model, role)
@@ -187,11 +211,12 @@ class Following:
         if version != NOBODY:
             if self._failed.get((model.name, version), 0.0) > time.monotonic():
                 return
+            self._ordering = model.name, version  # what is loaded before its order is known stays
             if role == "champion":
                 self._coming.add((model.name, version))
             try:
                 async with self._loading:
-                    handle = await asyncio.to_thread(self._load, (model.name, version))
+                    handle = await asyncio.to_thread(self._of(role)[1], (model.name, version))
                 self._refuse_unservable(handle)
             except RegistryUnreachable:
                 raise
@@ -228,11 +253,12 @@ class Following:
     def _refuse_unservable(self, handle: ModelHandle) -> None:
         """Raise `LayoutError` if it cannot be served with all that may count beside it."""
         beside = [
-            self.loaded[at]
+            held[at]
             for model in self._served
             for role in ROLES
+            for held in (self._of(role)[0],)
             for o in self.orders(model, role)[-KEPT:]
-            if (at := (model, o.version)) in self.loaded
+            if (at := (model, o.version)) in held
         ]
         merge_specs(h.spec for h in (*beside, handle))
 

@@ -13,6 +13,7 @@ from streams.idle import IdleClock
 from streams.inference_log import CONTENT_TYPE
 from streams.partitions import VERSIONS
 from streams.rejections import fit, rejection_headers
+from streams.served import StepResult
 from streams.switches import NOBODY, ROLES, SWITCH, History, is_switch, read_switch, switch_bytes
 from streams.wire import CONTENT_TYPE as CONTENT_TYPE_HEADER
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from config import Topics
+    from streams.challengers import Challengers
     from streams.checkpoint import TableRecord
     from streams.chunks import Chunk
     from streams.following import Following, Version
     from streams.outbox import Outbox
-    from streams.pipeline import Pipeline, StepResult
+    from streams.pipeline import Pipeline
     from streams.switches import Order, Role
     from streams.table import PackedTable
 
@@ -38,14 +40,23 @@ class InferenceHandler:
     """Runs the pipeline over chunks, sends what comes of them, keeps the windows of its partitions."""
 
     def __init__(
-        self, pipeline: Pipeline, outbox: Outbox, topics: Topics, *, idle_wait_s: float, following: Following | None = None
+        self,
+        pipeline: Pipeline,
+        outbox: Outbox,
+        topics: Topics,
+        *,
+        idle_wait_s: float,
+        following: Following | None = None,
+        challengers: Challengers | None = None,
     ) -> None:
         """`idle_wait_s`: how long past its deadline a row may wait by the wall clock where nothing comes.
 
         `following`: whom to ask for orders and versions; None: those of the pipeline are all there will ever be.
+        `challengers`: who scores the challengers', told to `following` too; None: this process does.
         """
         self.pipeline = pipeline
         self._following = following
+        self._challengers = challengers
         self._idle = IdleClock(bound_s=idle_wait_s)
         self._outbox = outbox
         self._topics = topics
@@ -62,31 +73,57 @@ class InferenceHandler:
         if self._following is None:
             return
         while missing := await self._missing(chunk, self._following):  # others may have let go of some meanwhile
-            for handle in await self._following.have(missing):
-                self.pipeline.add(handle)
+            if usual := [v for v, apart in missing if not apart]:
+                for handle in await self._following.have(usual):
+                    self.pipeline.add(handle)
+            if apart := [v for v, apart in missing if apart]:
+                for handle in await self._following.have(apart, apart=True):
+                    self.pipeline.add(handle, apart=True)
 
-    async def _missing(self, chunk: Chunk, following: Following) -> list[Version]:
-        """Versions not at hand that are in force where the chunk begins, or come into force in it."""
+    async def _missing(self, chunk: Chunk, following: Following) -> list[tuple[Version, bool]]:
+        """Versions not at hand that are in force where the chunk begins, or come into force in it; and whether as challengers."""
         known = self.pipeline.partitions
         switches = [s for p in chunk.parts for r in p.records if r.headers and is_switch(r) and (s := read_switch(r.value))]
         if any(s.key not in known.orders for s in switches):
             await following.caught_up()
             self._know()
-        wanted: list[Version] = []
+        wanted: list[tuple[Version, bool]] = []
         for part in chunk.parts:
             if part.partition not in known:
                 self._know()
-                wanted += known.wanted(part.partition, part.records[0].offset, self._load)
-        wanted += [(o.model, o.version) for s in switches if (o := known.orders.get(s.key)) is not None and o.version != NOBODY]
-        return [v for v in wanted if v not in known.handles]
+                for role in ROLES:
+                    some = known.wanted(part.partition, part.records[0].offset, self._load, [role])
+                    wanted += [(v, self._apart(role)) for v in some]
+        for s in switches:
+            if (o := known.orders.get(s.key)) is not None and o.version != NOBODY:
+                wanted.append(((o.model, o.version), self._apart(o.role)))
+        return [(v, apart) for v, apart in wanted if v not in (known.apart if apart else known.handles)]
+
+    def _apart(self, role: Role) -> bool:
+        """Whether versions in this role are scored in processes of their own."""
+        return role == "challenger" and self._challengers is not None
 
     def process(self, chunk: Chunk) -> None:
         """One chunk, whole."""
         started = time.perf_counter()
-        out = self.pipeline.step(chunk.parts, self._load, self._scan)
+        out = self.pipeline.champions(chunk.parts, self._load, self._scan)
         self._send(out)
         metrics.CHUNK_SECONDS.labels(GROUP).observe(time.perf_counter() - started)
+        if out.pending:
+            self._challenge(out)
         self._count(out)
+
+    def _challenge(self, out: StepResult) -> None:
+        """Score and send what is left to challengers; the champions' records are on their way by now."""
+        started = time.perf_counter()
+        if self._challengers is not None:
+            self._challengers.begin()
+        later = StepResult()
+        out.challenge(later)
+        self._send(later)
+        out.counts.update(later.counts)
+        out.troubles += later.troubles
+        metrics.CHALLENGER_SECONDS.observe(time.perf_counter() - started)
 
     def move_idle_partitions(self) -> None:
         """Append clock records where rows have waited past their deadline and nothing comes to end the wait."""
@@ -109,7 +146,11 @@ class InferenceHandler:
         if self._following is None:
             return
         self._know()
-        due = switches_due(self._following.newest(), partitions, self._seq, self._following.loaded)
+        newest = self._following.newest()
+        due = switches_due([o for o in newest if not self._apart(o.role)], partitions, self._seq, self._following.loaded)
+        if self._challengers is not None:
+            ours = [o for o in newest if self._apart(o.role)]
+            due += switches_due(ours, partitions, self._seq, self._challengers.loaded)
         for partition, order in due:
             at = partition, order.key
             if self._appended.get(at, -_AGAIN_S) + _AGAIN_S > now_s:
@@ -131,6 +172,9 @@ class InferenceHandler:
                 self.pipeline.know(order)
             for handle in list(self._following.loaded.values()):
                 self.pipeline.add(handle)
+        if self._challengers is not None:
+            for handle in list(self._challengers.loaded.values()):
+                self.pipeline.add(handle, apart=True)
 
     def _seq(self, partition: int, model: str, role: Role) -> int:
         """The number of the newest order in force in a partition held; one that was never read has the first champion."""
@@ -141,17 +185,23 @@ class InferenceHandler:
 
     def _let_go(self, held: Iterable[int]) -> None:
         """Forget versions that count in no partition any more."""
-        counted = self.counted()
-        if self._following is None or any(p not in self.pipeline.partitions for p in held):
+        known = self.pipeline.partitions
+        if self._following is None or any(p not in known for p in held):
             return
-        self._following.forget(counted)
-        for version in [v for v in self.pipeline.partitions.handles if v not in self._following.loaded]:
-            del self.pipeline.partitions.handles[version]
+        if self._challengers is None:
+            self._following.forget(self.counted())
+        else:
+            apart = [role for role in ROLES if self._apart(role)]
+            self._following.forget(self.counted([role for role in ROLES if role not in apart]), self.counted(apart))
+            for version in [v for v in known.apart if v not in self._challengers.loaded]:
+                del known.apart[version]
+        for version in [v for v in known.handles if v not in self._following.loaded]:
+            del known.handles[version]
 
-    def counted(self) -> set[Version]:
-        """(model, version) of all that count in a partition read."""
+    def counted(self, roles: Sequence[Role] = ROLES) -> set[Version]:
+        """(model, version) of all that count in a partition read, in these roles."""
         partitions = self.pipeline.partitions
-        return {v for p in partitions for v in partitions.history(p).versions(partitions.models)}
+        return {v for p in partitions for v in partitions.history(p).versions(partitions.models, roles)}
 
     def _load(self, partition: int, symbol: str) -> bytes | None:
         return self._held().get(partition, symbol.encode())

@@ -50,14 +50,14 @@ class Lane:
         self,
         layout: Layout,
         *,
-        handle: Callable[[str, str], ModelHandle],
+        handle: Callable[[str, str, Role], ModelHandle],
         models: Sequence[str],
         partitions: int,
         max_future_us: int,
         slack_rows: int,
         framed: Collection[str],
     ) -> None:
-        """`handle`: of a (model, version) that was added; `models`: those served, in the order of their records."""
+        """`handle`: of a (model, version) that was added, in a role; `models`: those served, in the order of their records."""
         self.layout = layout
         self.decoder = FeatureDecoder(layout, partitions=partitions, max_future_us=max_future_us)
         self.windows = LagWindows(layout, slack_rows=slack_rows)
@@ -146,9 +146,9 @@ class Lane:
 
     def _version(self, model: str, version: str, role: Role) -> Served:
         at = model, version, role
-        served = self._served.get(at)
-        if served is None:
-            served = self._served[at] = Served(self._handle(model, version), role, self.layout, framed=model in self._framed)
+        served, handle = self._served.get(at), self._handle(model, version, role)
+        if served is None or served.handle is not handle:
+            served = self._served[at] = Served(handle, role, self.layout, framed=model in self._framed)
         return served
 
     def _point(self, symbol: str) -> float:

@@ -20,6 +20,12 @@ CHUNK_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
     registry=REGISTRY,
 )
+CHALLENGER_SECONDS = Histogram(
+    "trading_ml_challenger_seconds",
+    "Time a chunk takes from its champions' records sent to its challengers' sent",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
+    registry=REGISTRY,
+)
 CHECKPOINT_SECONDS = Gauge("trading_ml_checkpoint_seconds", "Duration of the last checkpoint", ["group"], registry=REGISTRY)
 LAG = Gauge("trading_ml_lag_records", "Records in assigned partitions not yet taken", ["group"], registry=REGISTRY)
 UNCONFIRMED = Gauge("trading_ml_unconfirmed_records", "Records sent and not yet acknowledged", ["group"], registry=REGISTRY)
@@ -57,3 +63,12 @@ LABELS_EVICTED = Gauge("trading_ml_labels_evicted", "Of those, let go early beca
 WAREHOUSE_WAITING = Gauge("trading_ml_warehouse_waiting_rows", "Rows on disk that the warehouse did not take", registry=REGISTRY)
 WAREHOUSE_FAILURES = Counter("trading_ml_warehouse_failures", "Appends the warehouse refused", registry=REGISTRY)
 STATE_FAULTS = Counter("trading_ml_state_faults", "Stored pieces that could not be read and started afresh", registry=REGISTRY)
+NOTIFICATIONS = Counter(
+    "trading_ml_notifications",
+    "Attempts to tell a receiver of an alert: delivered, or why not; dead: given up",
+    ["receiver", "outcome"],
+    registry=REGISTRY,
+)
+NOTIFICATIONS_WAITING = Gauge(
+    "trading_ml_notifications_waiting", "Alert events read that a receiver was not told of yet", ["receiver"], registry=REGISTRY
+)

@@ -11,13 +11,14 @@ from streams.errors import LayoutError
 from streams.lanes import Lane, key_of
 from streams.layout import merge_specs
 from streams.state import any_waiting, unpack
-from streams.switches import Grown, History, Order, read_switch
+from streams.switches import ROLES, Grown, History, Order, read_switch
 from streams.wire import position_of
 
 if TYPE_CHECKING:
     from models.handle import ModelHandle
     from streams.layout import Layout
     from streams.records import Record
+    from streams.switches import Role
 
 Load = Callable[[int, str], bytes | None]
 """(partition, symbol) → the table value, None if there is none; `STREAM_TIME`, `VERSIONS` stand where a symbol would."""
@@ -49,6 +50,8 @@ class Partitions:
         """`models`: those served, in the order of their records; the rest as for a `Pipeline`."""
         self.models = models
         self.handles: dict[tuple[str, str], ModelHandle] = {}
+        self.apart: dict[tuple[str, str], ModelHandle] = {}
+        """How versions score as challengers, where that is another way."""
         self.orders: dict[tuple[str, str, int], Order] = {}
         self._new_lane = partial(
             Lane,
@@ -83,9 +86,9 @@ class Partitions:
         """What is in force in a partition that is read."""
         return self._lane_of[partition].histories[partition]
 
-    def wanted(self, partition: int, first_offset: int, load: Load) -> list[tuple[str, str]]:
-        """(model, version) of what must be at hand before a partition is read, for the first time, from this offset."""
-        return self._found(partition, first_offset, load).before(first_offset).versions(self.models)
+    def wanted(self, partition: int, first_offset: int, load: Load, roles: Sequence[Role] = ROLES) -> list[tuple[str, str]]:
+        """(model, version) of what must be at hand, in these roles, before it is read, for the first time, from this offset."""
+        return self._found(partition, first_offset, load).before(first_offset).versions(self.models, roles)
 
     def begin(self, partition: int, first_offset: int, load: Load, scan: Scan) -> None:
         """Read a partition from this offset on. Its waiting rows are made resident."""
@@ -153,10 +156,11 @@ class Partitions:
 
     def layout_of(self, history: History) -> Layout:
         """The layout of all versions that count there."""
-        return merge_specs(self.handles[at].spec for at in history.versions(self.models))
+        return merge_specs((self.handles if at in self.handles else self.apart)[at].spec for at in history.versions(self.models))
 
-    def _handle(self, model: str, version: str) -> ModelHandle:
-        return self.handles[model, version]
+    def _handle(self, model: str, version: str, role: Role) -> ModelHandle:
+        at = model, version
+        return self.apart[at] if role == "challenger" and at in self.apart else self.handles[at]
 
     def _found(self, partition: int, first_offset: int, load: Load) -> History:
         held = load(partition, VERSIONS)

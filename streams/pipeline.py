@@ -82,9 +82,10 @@ class Pipeline:
         if orders is None:
             self.partitions.layout_of(History.starting(first_orders(handles), first_offset=0))
 
-    def add(self, handle: ModelHandle) -> None:
-        """A version that may come into force."""
-        self.partitions.handles[handle.name, handle.version] = handle
+    def add(self, handle: ModelHandle, *, apart: bool = False) -> None:
+        """A version that may come into force. `apart`: this is how it scores as challenger, and as nothing else."""
+        known = self.partitions.apart if apart else self.partitions.handles
+        known[handle.name, handle.version] = handle
 
     def know(self, order: Order) -> None:
         """An order whose switch may be found in the log."""
@@ -96,6 +97,12 @@ class Pipeline:
         Windows change; everything else is in the result. Nothing in `parts` can make it raise, if all versions wanted
         (`Partitions.wanted`), and those of known switches among the records, were added.
         """
+        out = self.champions(parts, load, scan)
+        out.challenge(out)
+        return out
+
+    def champions(self, parts: Sequence[PartitionRecords], load: Load, scan: Scan = no_entries) -> StepResult:
+        """As `step`, but what challengers are to score is left `pending` in the result."""
         out = StepResult()
         for part in parts:
             first = part.records[0].offset
@@ -154,7 +161,7 @@ class Pipeline:
     def deadlines_us(self) -> dict[str, int]:
         """By what a waiting row is kept under, the longest that it may wait."""
         out: dict[str, int] = {}
-        for h in self.partitions.handles.values():
+        for h in (*self.partitions.handles.values(), *self.partitions.apart.values()):
             for at in (waits_as(h.name, "champion"), waits_as(h.name, "challenger")):
                 out[at] = max(out.get(at, 0), h.spec.deadline_us)
         return out

@@ -39,7 +39,7 @@ class StepResult:
 
     `predictions`: (partition, key, JSON); `frames`: (partition, Arrow IPC stream) of the models that publish so; `shadow`,
     `shadow_frames`: the challengers'; `logs`: (partition, Arrow IPC stream); `switched`: (partition, order put in force, event
-    time from which it is).
+    time from which it is); `pending`: what challengers are still to score.
     """
 
     predictions: list[tuple[int, bytes, bytes]] = field(default_factory=list)
@@ -51,6 +51,13 @@ class StepResult:
     counts: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
     switched: list[tuple[int, Order, int]] = field(default_factory=list)
+    pending: list[tuple[Served, Inputs]] = field(default_factory=list)
+
+    def challenge(self, into: StepResult) -> None:
+        """Have the challengers score what is pending, in the order it came, into this result or another."""
+        pending, self.pending = self.pending, []
+        for served, inputs in pending:
+            served.answer(inputs, into)
 
 
 class Inputs:
@@ -128,6 +135,13 @@ class Served:
         return spec.trigger, spec.columns, tuple(sorted(spec.feature_sets.items()))
 
     def predict(self, inputs: Inputs, out: StepResult) -> None:
+        """Score vectors into the result; a challenger's are pending there, because champions come first."""
+        if self.role == "challenger":
+            out.pending.append((self, inputs))
+        else:
+            self.answer(inputs, out)
+
+    def answer(self, inputs: Inputs, out: StepResult) -> None:
         """Score vectors, and add a record for each row, or frames of them, and their log to the result."""
         handle, spec = self.handle, self.handle.spec
         rows, vectors = inputs.rows, inputs.vectors

@@ -170,9 +170,9 @@ class History:
         held = self._of.get((model, role), ())
         return held[-1].order.seq if held else 0
 
-    def versions(self, models: Iterable[str]) -> list[tuple[str, str]]:
-        """(model, version) of all that count, of these models: champions first, each once, oldest first."""
-        found = ((m, e.order.version) for m in models for role in ROLES for e in self.of(m, role))
+    def versions(self, models: Iterable[str], roles: Sequence[Role] = ROLES) -> list[tuple[str, str]]:
+        """(model, version) of all that count, of these models and roles: champions first, each once, oldest first."""
+        found = ((m, e.order.version) for m in models for role in roles for e in self.of(m, role))
         return list(dict.fromkeys((m, v) for m, v in found if v != NOBODY))
 
     def pack(self) -> bytes:

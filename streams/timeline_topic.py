@@ -39,10 +39,14 @@ class TimelineTopic:
         self._topic = kafka.topics.model_timeline
         self._partitions = kafka.partitions
         self._producer_config = producer_config(kafka, linger_ms=0)
-        self._consumer = Consumer(
-            kafka_client_config(kafka)
-            | {"group.id": f"{kafka.inference_group}-timeline", "enable.auto.commit": False, "enable.partition.eof": False}
-        )
+        config = kafka_client_config(kafka) | {
+            "group.id": f"{kafka.inference_group}-timeline",
+            "enable.auto.commit": False,
+            "enable.partition.eof": False,
+        }
+        self._consumer = Consumer(config)
+        # Asked for ends, a client whose thread reads without pause may never answer, and one that fetches answers late.
+        self._asked = Consumer(config)
         self._orders: dict[tuple[str, str, int], Order] = {}
         self._next: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -60,7 +64,7 @@ class TimelineTopic:
         deadline = time.monotonic() + timeout_s
         try:
             ends = {
-                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=timeout_s)[1]
+                p: self._asked.get_watermark_offsets(TopicPartition(self._topic, p), timeout=timeout_s)[1]
                 for p in range(self._partitions)
             }
         except KafkaException as e:

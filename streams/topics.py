@@ -5,7 +5,8 @@ number, and a table's changelog must have as many as the topic that feeds it.
 
 | topic                                 | kept                                    |
 |---------------------------------------|-----------------------------------------|
-| alerts, model-timeline                | newest record of each key (compacted)   |
+| model-timeline                        | newest record of each key (compacted)   |
+| alerts                                | the same, and everything for two days   |
 | inference-log                         | as the cluster says, records to 8 MiB   |
 | the changelogs                        | newest of each key, records to 8 MiB;   |
 |                                       | of windows everything for an hour       |
@@ -38,6 +39,9 @@ WINDOWS_KEPT_S = 3600
 """How long every record of the windows changelog is kept. A late record of a worker that is out of the group may follow, and so
 replace, a newer one of the same key: for so long both are there to be told apart, and the owner writes the newer one again."""
 
+ALERTS_KEPT_S = 2 * 24 * 3600
+"""How long every event of the alerts topic is kept: longer than a receiver that is away is waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
@@ -66,7 +70,7 @@ def all_topics(kafka: Kafka) -> tuple[TopicPlan, ...]:
         topics.predictions_shadow: {},
         topics.inference_log: {"max.message.bytes": str(MAX_RECORD_BYTES)},
         topics.outcomes: {},
-        topics.alerts: _COMPACT,
+        topics.alerts: _COMPACT | {"min.compaction.lag.ms": str(ALERTS_KEPT_S * 1000)},
         topics.performance: {},
         topics.model_timeline: _COMPACT,
         topics.features_rejected: {},

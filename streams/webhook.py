@@ -1,6 +1,6 @@
 """MLflow's signed webhook: whether a call is the registry's own. The clock is the caller's.
 
-MLflow (3.3 and later) signs as Standard Webhooks describe:
+MLflow 3 signs much as Standard Webhooks describe:
 
     X-MLflow-Delivery-Id: <id>    X-MLflow-Timestamp: <seconds since 1970>
     X-MLflow-Signature: v1,<base64 of HMAC-SHA256(secret, "<id>.<timestamp>.<body>")>

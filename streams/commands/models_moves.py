@@ -96,8 +96,8 @@ def before_that(orders: list[Order], name: str, role: Part, *, named: str, alias
         raise RolloutError(f"{name} {role}: nobody was in force before version {now}")
     if named not in {now, before}:
         raise RolloutError(
-            f"{name} {role}: alias {alias} names {named or 'nothing'}, but {now or 'nobody'} is in force: its order has not come, "
-            f"or the version was refused. `trading-ml models promote {name} {now or before} --role {role}` says which you want"
+            f"{name} {role}: alias {alias} names {named or 'nothing'}, in force is {now or 'nobody'}: its order has not come, or "
+            f"it was refused. Say which you want: trading-ml models promote {name} {now or before} --role {role}"
         )
     return before
 
@@ -218,9 +218,7 @@ def _waited(
         order = found[-1]
         say(f"order {order.seq}: {order.version or 'nobody'} from {moment(order.effective_from_us)}")
         places = watch.find(order.key, after=noted, timeout_s=_SWITCH_S)
-        say(
-            f"switched in {len(places)} of {len(watch.partitions)} partitions, from that time, or where its rows were newer from there"
-        )
+        say(f"switched in {len(places)} of {len(watch.partitions)} partitions, in each from then or from after its newest row")
         if len(places) < len(watch.partitions):
             missing = ", ".join(str(p) for p in watch.partitions if p not in places)
             raise RolloutError(

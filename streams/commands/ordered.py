@@ -77,8 +77,9 @@ class SwitchWatch:
         if found is None:
             raise TopicError(f"no topic {self._topic!r} at {kafka.bootstrap_servers}; run `trading-ml topics create`")
         self.partitions = range(found)
+        config = kafka_client_config(kafka) | {"fetch.wait.max.ms": round(kafka.fetch_max_wait.total_seconds() * 1000)}
         more = {"group.id": f"{kafka.client_id}-switches", "enable.auto.commit": False, "log_level": 2}
-        self._consumer = Consumer({**kafka_client_config(kafka), **more})
+        self._consumer = Consumer({**config, **more})
 
     def __enter__(self) -> Self:
         return self

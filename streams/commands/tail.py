@@ -98,6 +98,7 @@ def records_of(kafka: Kafka, topic: str, *, from_beginning: bool, follow: bool) 
             "enable.auto.commit": False,
             "log_level": 2,
             "enable.partition.eof": not follow,
+            "fetch.wait.max.ms": round(kafka.fetch_max_wait.total_seconds() * 1000),
         }
     )
     try:

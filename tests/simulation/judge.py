@@ -229,6 +229,9 @@ def _state(world: World, truth: Truth) -> list[str]:
         if rebuilt != held:
             differ = sorted(k for k in {*rebuilt, *held} if rebuilt.get(k) != held.get(k))
             out.append(f"state of {owner[p].name} differs from the changelog in partition {p}: {differ}")
+        if rebuilt and _VERSIONS not in rebuilt:
+            out.append(f"the changelog does not say what is in force in partition {p}")
+            continue
         layout = _layout(world, p)
         ours, theirs = ({k: _as_laid_out(v, layout) if k != _VERSIONS else v for k, v in e.items()} for e in (rebuilt, right))
         if ours != theirs:

@@ -32,7 +32,8 @@ def test_every_key_stands_once_in_the_order_of_the_tree() -> None:
     wanted = []
     for key in KEYS:
         if not key.variants or "duckdb" in key.variants:
-            wanted += [f"models[0].{item.dotted}" for item in key.items] or [key.dotted]
+            listed = key.dotted == "models"  # the list of receivers is empty
+            wanted += [f"models[0].{item.dotted}" for item in key.items if listed] or [key.dotted]
     assert shown == wanted
 
 

@@ -74,6 +74,8 @@ def other_value(key: Key) -> tuple[str, object]:
     """A right value that no file and no default holds: as written, and as read."""
     if key.dotted in OTHERS:
         return OTHERS[key.dotted]
+    if key.dotted == "monitoring.notify":
+        return '[{"name": "other", "kind": "slack", "url_env": "SLACK_URL"}]', "other"
     if key.items:
         return '[{"name": "other", "challenger_alias": "next"}]', "other"
     if key.secret:

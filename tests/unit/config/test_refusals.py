@@ -30,9 +30,11 @@ def test_a_value_of_the_wrong_kind(key: Key, refused: Callable[..., list[str]]) 
     put(tree, key.path, {"a": CANARY})
     lines = refused(tree)
     assert len(lines) == 1
-    shown = "********" if key.secret else "{'a': 'canary-7f3a'}"
+    hidden = key.secret or any(item.secret for item in key.items)
+    shown = "********" if hidden else "{'a': 'canary-7f3a'}"
     if key.items:
-        assert lines[0].startswith(f"{key.dotted} = {shown}: should be a list with at least one entry of name, ")
+        least = "at least one entry" if key.required else "entries"
+        assert lines[0].startswith(f"{key.dotted} = {shown}: should be a list with {least} of name, ")
     else:
         assert lines[0].startswith(f"{key.dotted} = {shown}: should be {key.right}")
 

@@ -1,6 +1,6 @@
 """A challenger's child with a predict that misbehaves when its vectors say so; the real child in all else.
 
-The first column of a call's first row is a cue; without one the answers are the sums of the rows.
+The greatest value of the first column is a cue; if it is none, the answers are the sums of the rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,26 +38,28 @@ class Cue(IntEnum):
     WRITE = 1012
 
 
-FATAL = frozenset({Cue.HANG, Cue.ABORT, Cue.CLOSE, Cue.NONSENSE, Cue.EXIT})
-
-
 def total(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of each row, a missing value counting nothing."""
     result: NDArray[np.float64] = np.nan_to_num(x).sum(axis=1)
     return result
 
 
-def predict(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def predict(x: NDArray[np.float64]) -> Any:
     """As cued."""
-    cue = x[0, 0]
+    cue = float(np.nan_to_num(x[:, 0]).max())
     if cue == Cue.RAISE:
         raise ValueError("no")
-    if cue == Cue.NAN:
-        return np.full(len(x), np.nan)
-    if cue == Cue.SHORT:
-        return np.zeros((len(x), 2))
-    if cue == Cue.WORDS:
-        return total(x).astype(str)  # type: ignore[no-any-return]
+    if cue == Cue.WRITE:
+        x[0, 0] = 0.0
+    wrong = {Cue.NAN: np.full(len(x), np.nan), Cue.SHORT: np.zeros((len(x), 2)), Cue.WORDS: total(x).astype(str)}
+    if cue in wrong:
+        return wrong[Cue(int(cue))]
+    disturb(cue)
+    return total(x)
+
+
+def disturb(cue: float) -> None:
+    """What the process would not survive, or should not be troubled by."""
     if cue == Cue.HANG:
         while True:
             time.sleep(60)
@@ -79,9 +81,6 @@ def predict(x: NDArray[np.float64]) -> NDArray[np.float64]:
                 continue
     if cue == Cue.EXIT:
         sys.exit(3)
-    if cue == Cue.WRITE:
-        x[0, 0] = 0.0
-    return total(x)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from models.apart import MOST_FAILURES, Allowance, Apart
 from models.errors import ChallengerUnavailable, ModelOutputError
 from models.handle import ModelHandle
 from models.score import score
-from tests.unit.models.apart_actor import COMMAND, FATAL, Cue, total
+from tests.unit.models.apart_actor import COMMAND, Cue, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +101,9 @@ def test_answers_are_those_of_predict_bit_for_bit_for_any_number_of_rows(world: 
         (Cue.CHATTER, None),
     ],
 )
-def test_what_does_not_end_the_child_abstains_as_it_would_here_and_it_serves_on(world: World, cue: Cue, reason: str | None) -> None:
+def test_what_does_not_end_the_child_abstains_as_it_would_here_and_it_serves_on(
+    world: World, cue: Cue, reason: str | None
+) -> None:
     assert world.cue(cue) == [reason] * 2
     world.allowance.begin()
     assert world.apart(X).tobytes() == total(X).tobytes()
@@ -109,7 +111,7 @@ def test_what_does_not_end_the_child_abstains_as_it_would_here_and_it_serves_on(
 
 
 def test_what_the_model_did_is_said_in_words(world: World) -> None:
-    with pytest.raises(ModelOutputError, match="^ValueError: no$"):
+    with pytest.raises(ModelOutputError, match=r"^ValueError: no$"):
         world.apart(np.full((1, 3), float(Cue.RAISE)))
     details = [score(world.handle, np.full((1, 3), float(c))).detail for c in (Cue.SHORT, Cue.WORDS)]
     assert details == [
@@ -215,8 +217,8 @@ one(np.full((1, 3), float(Cue.HANG)))
     until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
 
 
-def test_a_registered_version_is_loaded_and_scored_there_as_here(store: Store, tmp_path: Path) -> None:
-    store.publish_sum()
+def test_a_registered_version_is_loaded_and_scored_there_as_here(store: Store, booster: Any) -> None:
+    store.publish(booster)
     registry = store.registry()
     handle = registry.load("m", "1")
     ready = registry.folder("m", "1")
@@ -246,6 +248,3 @@ def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
-
-
-assert frozenset({Cue.HANG, Cue.ABORT, Cue.CLOSE, Cue.NONSENSE, Cue.EXIT}) == FATAL

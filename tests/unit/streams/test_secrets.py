@@ -19,6 +19,7 @@ from streams.cli import app
 from streams.clients import Hidden, kafka_client_config, producer_config
 from streams.credentials import faust_credentials
 from streams.group import Group
+from streams.webhook import Webhook
 from tests.kafka.certificates import Authority
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def planted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv(f"{PREFIX}{name.upper()}", str(value))
     monkeypatch.setenv("TRADING_ML__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("TRADING_ML__MLFLOW__TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("TRADING_ML__MLFLOW__WEBHOOK_SECRET", PLANT)
     monkeypatch.setenv("TRADING_ML__STORAGE__STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("CONFIG_PATH", str(CONFIG / "local.yaml"))
     # What other libraries read: MLflow's login, a database's, Google's.
@@ -63,13 +65,19 @@ def settings() -> Settings:
 def test_every_secret_setting_is_planted_by_one_of_the_ways() -> None:
     by_password = {"kafka.security.password", "kafka.security.key_password"}
     by_token = {"kafka.security.oauth_client_secret", "kafka.security.key_password"}
-    assert {key.dotted for key in SECRETS} == by_password | by_token
+    assert {key.dotted for key in SECRETS} == by_password | by_token | {"mlflow.webhook_secret"}
 
 
 @pytest.mark.usefixtures("planted")
 def test_nothing_that_holds_settings_shows_them() -> None:
     here = settings()
     shown = [repr(here), str(here), pprint.pformat(here.model_dump()), here.model_dump_json(), repr(vars(here.kafka.security))]
+    assert here.mlflow.webhook_secret is not None
+    shown += [
+        repr(here.mlflow),
+        repr(vars(here.mlflow)),
+        pprint.pformat(vars(Webhook(here.mlflow.webhook_secret.get_secret_value()))),
+    ]
     for config in (kafka_client_config(here.kafka), producer_config(here.kafka)):
         shown += [repr(config), pprint.pformat(config), f"{config}"]
     credentials = faust_credentials(here.kafka.security)
@@ -114,6 +122,12 @@ COMMANDS = (
     ("topics", "create"),
     ("tail", "predictions"),
     ("rejected", "list"),
+    ("models", "list"),
+    ("models", "timeline"),
+    ("models", "show", "m"),
+    ("models", "diff", "m", "1", "2"),
+    ("models", "promote", "goog_ret_5d", "1"),
+    ("models", "rollback", "goog_ret_5d"),
     ("audit", "leaks", "--model", "m", "--demo"),
 )
 

@@ -1,10 +1,10 @@
 """Flip bits of a model folder and load what comes out, digest forged: what the trial lets pass must load here, unharmed.
 
-    python -m tests.unit.models.malicious.flips FOLDER SEED COUNT
+    python -m tests.unit.models.malicious.flips SEED COUNT FOLDER...
 
 Each folder is tried as `models.trial` does, in a fork of this process instead of a new interpreter, which takes a
-hundredth of the time. Prints how many were refused, ended their trial otherwise, or served; exits 0 if this process,
-which loads what passed, lived to say so.
+hundredth of the time. Prints for each folder how many were refused, ended their trial otherwise, or served; exits 0 if
+this process, which loads what passed, lived to say so.
 """
 
 from __future__ import annotations
@@ -50,16 +50,15 @@ def tried(folder: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
-    """Flip, try, load."""
-    folder, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    load(folder)  # the libraries are imported once, before any fork
+def flipped(folder: Path, *, seed: int, count: int) -> dict[str, int]:
+    """Flip, try, load, `count` times."""
+    load(folder)  # the library is imported once, before any fork
     files = list(model_files(folder).values())
-    largest = max(files, key=lambda f: f.stat().st_size if f.name.startswith("model.") else 0)
+    (model,) = (f for f in files if f.name.startswith("model."))
     rng = np.random.default_rng(seed)
     found = {"refused": 0, "ended": 0, "served": 0}
     for number in range(count):
-        file = files[number % len(files)] if number % 4 == 0 else largest
+        file = files[number % len(files)] if number % 4 == 0 else model
         good = file.read_bytes()
         bad = bytearray(good)
         for at in rng.integers(0, len(good), size=int(rng.integers(1, 4))).tolist():
@@ -70,6 +69,13 @@ def main() -> None:
             load(folder)
         found["served" if ended == 0 else "refused" if ended == REFUSED else "ended"] += 1
         file.write_bytes(good)
+    return found
+
+
+def main() -> None:
+    """Each folder in turn."""
+    seed, count, *folders = sys.argv[1:]
+    found = [flipped(Path(folder), seed=int(seed), count=int(count)) for folder in folders]
     sys.stdout.write("\n" + json.dumps(found))
 
 
