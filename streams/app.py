@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 
 from streams.errors import BrokerError, StateFolderInUse
-from streams.leave import leave_within
+from streams.leave import EX_TEMPFAIL, leave, leave_within
 
 if TYPE_CHECKING:
     from config import Settings
@@ -43,7 +43,10 @@ def run_worker(settings: Settings, group_name: str) -> NoReturn:
     lock = lock_state_folder(settings.storage.state_dir)
     wait_for_kafka(settings)
     hurried = asyncio.Event()
-    group = inference_group(settings, hurried) if group_name == "inference" else monitor_group(settings)
+    try:
+        group = inference_group(settings, hurried) if group_name == "inference" else monitor_group(settings)
+    except BrokerError as e:
+        leave(EX_TEMPFAIL, str(e))
     _execute(group, group_name, settings, hurried)
     lock.close()
     sys.exit(0)

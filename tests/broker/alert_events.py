@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from config.sections import Kafka
 from monitoring.alerts import AlertPolicy, Observation, decide
 from streams.partitioner import partition_of
+
+if TYPE_CHECKING:
+    from config.sections import Kafka
 
 START_US = 1_700_000_000_000_000
 MINUTE_US = 60_000_000

@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import SecretStr
 
@@ -18,6 +17,8 @@ from tests.unit.monitoring.receiver import Receiver, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
     from config.sections import Kafka
 

@@ -87,6 +87,9 @@ def test_kill_9_at_any_moment_loses_nothing_and_contradicts_nothing(tmp_path: Pa
 def test_a_delivery_that_fails_is_retried_or_ends_the_worker_before_anything_is_committed(tmp_path: Path) -> None:
     with EmbeddedBroker(making.topics_of_the_broker()) as broker:
         servers = broker.bootstrap_servers
+        with Worker(tmp_path, servers, command=LIGHT) as first:  # it writes the first order of the timeline
+            first.wait_ready()
+            assert first.stop() == 0
         Feeder(servers).send(list(making.stream(9, 12)))
         # The first two are answered by trying again, the third never: that record cannot be delivered.
         broker.push_errors(Api.PRODUCE, [REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE])
