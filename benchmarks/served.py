@@ -5,6 +5,7 @@ The same seed makes the same models, bit for bit. What they predict has no meani
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -21,6 +22,7 @@ from models.spec import ColumnSpec, FeatureSetSpec, Lag, decode_spec, encode_spe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlflow import MlflowClient
     from numpy.typing import NDArray
 
     from benchmarks.job import Job
@@ -108,6 +110,28 @@ def publish_model(job: Job, model: Model, folder: Path, *, tracking_uri: str, ar
     if (published.version, published.spec.digest()) != (VERSION, read_model(folder).spec.digest()):
         found = f"{published.name}:{published.version}"
         raise RuntimeError(f"published {found} is not the job's model; publish into an empty registry")
+
+
+def publish_versions(job: Job, versions: int, *, tracking_uri: str, artifact_root: Path) -> MlflowClient:
+    """Versions of the linear model, the first of them champion, each with weights of its own; the registry's client.
+
+    Of each four the last two read a feature from further back, so every second promotion changes what windows keep.
+    """
+    from sklearn.linear_model import LinearRegression
+
+    from models.mlflow_client import connect
+    from models.publish import publish
+
+    deep = replace(job, lags_bars=(*job.lags_bars[:-1], job.lags_bars[-1] + 5), window_rows=job.window_rows + 5)
+    for number in range(1, versions + 1):
+        shape = deep if number % 4 in (3, 0) else job
+        fitted: Any = LinearRegression()
+        fitted.coef_, fitted.intercept_ = model_weights(shape) * (1 + number / 1_000), INTERCEPT
+        fitted.n_features_in_ = len(fitted.coef_)
+        alias = "champion" if number == 1 else None
+        name = registered_name("linear")
+        publish(fitted, name=name, tracking_uri=tracking_uri, artifact_root=artifact_root, alias=alias, **_spec_parts(shape))
+    return connect(tracking_uri)
 
 
 def _predict(folder: Path, *, columns: int) -> Predict:

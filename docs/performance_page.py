@@ -72,7 +72,17 @@ the version is not put to use. The step is the whole path of a 500-row chunk wit
 A runtime is offered only if it is bit-equal and row-independent: treelite's compiled code is not on thresholds'
 neighbours, nor is onnxmltools' float32 conversion. `onnx` is the first to try: its graph is made in memory from checked
 trees, it loads in milliseconds, and LightGBM need not be imported. `lleaves` compiles for seconds at every load, and
-pays where the model is most of the cost."""
+pays where the model is most of the cost.{swaps}"""
+
+_SWAPS = """
+
+## While versions change
+
+`python -m benchmarks.swaps`: 2,000 rows a second, in every other part of the run a promotion every {every:g} seconds to a version
+the worker has never seen; half of them change what windows keep. p99 with swaps over p99 without, in the same round: {ratio:.2f}
+(median; {low:.2f} to {high:.2f}); at most {bar} is the bar.
+
+{table}"""
 
 
 def page(folder: Path = BENCHMARKS) -> str:
@@ -100,6 +110,7 @@ def page(folder: Path = BENCHMARKS) -> str:
         most_symbols=scaling["by_symbols"][-1]["symbols"],
         models=_cases(scaling["by_models"], "models", "us_per_prediction"),
         runtimes=_runtimes(runtimes),
+        swaps=_swaps(_read(folder, "swaps")) if (folder / "swaps.json").exists() else "",
     )
 
 
@@ -170,3 +181,17 @@ def _runtimes(runtimes: dict[str, Any]) -> str:
         "runtime | served | answers of other bits | µs a row, alone | in 100 | in 1,000 | load s | step, µs a row | model's share"
     )
     return _table(head, rows)
+
+
+def _swaps(swaps: dict[str, Any]) -> str:
+    names = {"without": "without swaps", "with": f"with {swaps['swaps']} swaps"}
+    rows = [[text, *(f"{swaps[name][k]:.0f}" for k in ("p50_ms", "p99_ms", "max_ms"))] for name, text in names.items()]
+    low, high = swaps["ratio_range"]
+    return _SWAPS.format(
+        every=swaps["seconds_between_swaps"],
+        ratio=swaps["ratio"],
+        low=low,
+        high=high,
+        bar=swaps["bar"],
+        table=_table("latency | p50 ms | p99 ms | greatest ms", rows),
+    )

@@ -20,7 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Literal
 
 from models.apart_pipe import Child, ChildFailed
-from models.errors import ChallengerUnavailable
+from models.errors import ChallengerUnavailable, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,7 +173,7 @@ class Apart:
         self.started += 1
         try:
             child = self._start()
-        except OSError as e:
+        except (OSError, ModelError) as e:
             self._failed(f"it could not be started: {e}", None)
             return
         with self._changed:

@@ -37,7 +37,11 @@ class Child:
     """A child process, its pipes, and a folder for it to write in. Not thread-safe: one asks at a time."""
 
     def __init__(self, command: Sequence[str], folder: Path, *, name: str, version: str, digest: str, allow_code: bool) -> None:
-        """Start it; it is not ready yet. The calling thread must outlive it: Linux ends the child when that thread ends."""
+        """Start it; it is not ready yet. The calling thread must outlive it: Linux ends the child when that thread ends.
+
+        Raises `OSError`, and `UntrustedModel` for a folder that is none any more.
+        """
+        limits = limits_for(folder, allow_code=allow_code)
         self._scratch = tempfile.TemporaryDirectory(prefix="trading-ml-challenger-", ignore_cleanup_errors=True)
         asks, self._asks = os.pipe()
         self._answers, answers = os.pipe()
@@ -47,7 +51,7 @@ class Child:
             version=version,
             digest=digest,
             allow_code=allow_code,
-            limits=limits_for(folder, allow_code=allow_code),
+            limits=limits,
             parent=os.getpid(),
             asks=asks,
             answers=answers,

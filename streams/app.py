@@ -185,6 +185,13 @@ def monitor_group(settings: Settings) -> Group:
         handler=handler,
         outbox=outbox,
     )
+
+    async def say_alerts() -> None:
+        """Also where no rows come, and so no checkpoint."""
+        if group.ready and len(group.assignment()) == settings.kafka.partitions:
+            handler.say()
+
+    group.every(0.5, say_alerts)
     if receivers:
         telling = Telling(settings.kafka, receivers)
         telling.start()

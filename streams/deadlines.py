@@ -86,7 +86,7 @@ class Deadlines:
         crowded = Counter(w.symbol for w in self._waits) if len(self._waits) > MOST_WAITING else {}
         if any(n > MOST_WAITING for n in crowded.values()):
             self._turn_away(looks, {symbol for symbol, n in crowded.items() if n > MOST_WAITING})
-        settled: set[_Wait] = set()
+        settled = self._left_alone(ticks)
         for served, some in looks.items():
             if some:
                 settled |= self._decide(served, some, topic, out)
@@ -128,6 +128,12 @@ class Deadlines:
             if served is not None:
                 out.setdefault(served, []).append(w)
         return out
+
+    def _left_alone(self, ticks: Mapping[int, Ticks]) -> set[_Wait]:
+        """Rows that nobody will ever score, for their challenger counts no more: they leave with the partition's next row."""
+        scored = {w for mine in self._by_scorer().values() for w in mine}
+        alone = {w for w in self._waits if w not in scored and w.partition in ticks}
+        return {w for w in alone if self._lane.serves(w.row.model.partition("\x1f")[0])}
 
     def _decide(self, served: Served, looks: list[_Look], topic: str, out: StepResult) -> set[_Wait]:
         vectors, first = self._first(served, looks)

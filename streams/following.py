@@ -162,10 +162,11 @@ class Following:
 
     def forget(self, keep: Collection[Version], challengers: Collection[Version] = ()) -> None:
         """Let go of versions that nothing needs, of those loaded and of the challengers."""
-        ordered = {(o.model, o.version) for o in self.newest()} | ({self._ordering} if self._ordering is not None else set())
+        newest, coming = self.newest(), {self._ordering} if self._ordering is not None else set()
         if self._challengers is not None:
-            self._challengers.forget({*challengers, *ordered})
-        needed = {*keep, *ordered}
+            ours = {(o.model, o.version) for o in newest if o.role == "challenger"}
+            self._challengers.forget({*challengers, *ours, *coming})
+        needed = {*keep, *((o.model, o.version) for o in newest), *coming}
         for version in [v for v in self.loaded if v not in needed]:
             del self.loaded[version]
             self._serving.discard(version)

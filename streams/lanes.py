@@ -73,6 +73,7 @@ class Lane:
         """This is in force in one of its partitions."""
         self.histories[partition] = history
         self.windows.grown[partition] = history.grown
+        self.windows.cuts[partition] = history.cuts
         self._steady.clear()
         counted = {at for h in self.histories.values() for at in h.versions(self._models)}
         self._served = {at: s for at, s in self._served.items() if at[:2] in counted}  # a model takes memory
@@ -82,7 +83,12 @@ class Lane:
         self.histories.pop(partition, None)
         self.windows.drop(partition)
         self.windows.grown.pop(partition, None)
+        self.windows.cuts.pop(partition, None)
         self._steady.clear()
+
+    def serves(self, model: str) -> bool:
+        """Whether it is one of the models served."""
+        return model in self._models
 
     def scorers(self, rows: FeatureBatch) -> Iterator[tuple[Served, NDArray[np.intp] | None]]:
         """Who scores trigger rows of a set: (version, positions of its rows; None: all), champions and canaries first."""

@@ -124,8 +124,17 @@ class MonitorHandler:
 
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed entries, after the warehouse has the rows of every chunk they come from, or the disk has."""
+        self.say()
         self._store.flush()
         return self._state.take_dirty()
+
+    def say(self) -> None:
+        """Send and store the alert events that no crash can take back any more. Only while all partitions are held."""
+        self._load()
+        events = [] if self._table is None else self._state.take_durable(self._table)
+        if events:
+            self._reports.alerts(events)
+            self._store.flush()
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Forget these partitions; their state is read again when a chunk comes."""
@@ -221,8 +230,8 @@ class MonitorHandler:
             self._reports.hide(other)
             if other.open_alerts():
                 reason = f"version {version} serves in place of {scorer.version}"
-                self._reports.alerts(self._state.watch(scorer).withdraw(end_us, reason=reason))
-            if other.newest_us + self._rules.label_timeout_us < start_us:
+                self._state.watch(scorer).withdraw(end_us, reason=reason)
+            if not other.unsaid and other.newest_us + self._rules.label_timeout_us < start_us:
                 self._state.drop(scorer)
                 for labels in self._state.labels.values():
                     labels.matured.forget(scorer, until_us=end_us)

@@ -15,7 +15,7 @@ repeats rows in new records of the log: labels know them by their ids, drift by 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from monitoring.errors import StateError
 from monitoring.joined import Scorer
@@ -42,6 +42,10 @@ class Entries(Protocol):
         """All entries of a partition."""
         ...
 
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """One entry."""
+        ...
+
 
 class MonitorState:
     """Labels by partition, watches by scorer. One owner, one thread."""
@@ -52,6 +56,8 @@ class MonitorState:
         self._rules = rules
         self._dirty: set[Scorer] = set()
         self._gone: list[Scorer] = []
+        self._written: dict[Scorer, tuple[bytes, int]] = {}
+        """Of a scorer with unsaid events: its entry as given to be written, and how many of them are in it."""
         self._home = False
 
     @property
@@ -83,6 +89,7 @@ class MonitorState:
                 self.watches.clear()
                 self._dirty.clear()
                 self._gone.clear()
+                self._written.clear()
 
     def watch(self, scorer: Scorer) -> Watch:
         """The scorer's watch, made where there is none; it will be written."""
@@ -106,10 +113,26 @@ class MonitorState:
             for slot, data in labels.journal.take_dirty()
         ]
         records += [(HOME, _watch_key(s), b"") for s in self._gone if s not in self.watches]
-        records += [(HOME, _watch_key(s), self.watches[s].pack()) for s in sorted(self._dirty)]
+        for scorer in sorted(self._dirty):
+            watch = self.watches[scorer]
+            packed = watch.pack()
+            records.append((HOME, _watch_key(scorer), packed))
+            if watch.unsaid:
+                self._written[scorer] = packed, len(watch.unsaid)
         self._dirty.clear()
         self._gone.clear()
         return records
+
+    def take_durable(self, table: Entries) -> list[dict[str, Any]]:
+        """Alert events that the table holds with the state they come from: to be said now. Each comes once, but for a crash."""
+        events: list[dict[str, Any]] = []
+        for scorer, (packed, unsaid) in list(self._written.items()):
+            if table.get(HOME, _watch_key(scorer)) != packed:
+                continue
+            watch = self.watch(scorer)
+            events += watch.unsaid[:unsaid]
+            del watch.unsaid[:unsaid], self._written[scorer]
+        return events
 
     def _labels(self, entries: Sequence[tuple[bytes, bytes]]) -> Labels:
         rules = self._rules
@@ -122,9 +145,12 @@ class MonitorState:
             if key.startswith(_WATCH) and data:
                 scorer = Scorer(*json.loads(key.removeprefix(_WATCH)))
                 try:
-                    self.watches[scorer] = Watch.unpack(scorer, self._rules, data)
+                    watch = self.watches[scorer] = Watch.unpack(scorer, self._rules, data)
                 except StateError as e:
                     faults.append(e)
+                    continue
+                if watch.unsaid:
+                    self._written[scorer] = data, len(watch.unsaid)
         return faults
 
 

@@ -11,7 +11,7 @@ from streams.errors import LayoutError
 from streams.lanes import Lane, key_of
 from streams.layout import merge_specs
 from streams.state import any_waiting, unpack
-from streams.switches import ROLES, Grown, History, Order, read_switch
+from streams.switches import ROLES, Cut, Grown, History, Order, read_switch
 from streams.wire import position_of
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ class Partitions:
         if after is history:
             return None
         layout = self.layout_of(after)
-        deeper = [name for name, s in layout.items() if name in lane.layout and s.depth_rows > lane.layout[name].depth_rows]
-        if deeper:
-            after = after.growing(Grown(record.offset, name, lane.layout[name].depth_rows) for name in deeper)
+        after = after.changing(*_changes(lane.layout, layout, record.offset))
         self._dirty.add(partition)
         if key_of(layout) == key_of(lane.layout):
             lane.set(partition, after)
@@ -189,3 +187,16 @@ class Partitions:
                 state = unpack(value)
                 if not self.ahead(partition, state.applied_offset):
                     windows.admit(partition, symbol, state)
+
+
+def _changes(before: Layout, after: Layout, offset: int) -> tuple[list[Grown], list[Cut]]:
+    """What windows gain in depth, and what they lose, at a switch from one layout to another."""
+    grown, cuts = [], []
+    for name, held in before.items():
+        depth_rows = after[name].depth_rows if name in after else 0
+        lost = tuple(f for f in held.features if name not in after or f not in after[name].features)
+        if depth_rows > held.depth_rows:
+            grown.append(Grown(offset, name, held.depth_rows))
+        if lost or depth_rows < held.depth_rows:
+            cuts.append(Cut(offset, name, lost, depth_rows))
+    return grown, cuts

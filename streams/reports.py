@@ -1,4 +1,4 @@
-"""A window that closed → performance and alert records, sent and stored. Shell: outbox, warehouse and metrics.
+"""A window that closed → performance record, alert events → theirs; sent and stored. Shell: outbox, warehouse and metrics.
 
 Drift is that of the window (start, end]. Quality is that of the predictions made one horizon earlier, in
 (start - horizon, end - horizon]: those whose outcomes were due by the window's end.
@@ -49,7 +49,7 @@ class Reports:
         self._source = f"/{settings.kafka.monitor_group}".encode()
 
     def window(self, watch: Watch, judged: Judged, labels: Mapping[int, Labels], *, horizon_us: int) -> None:
-        """Report one window of one scorer: its performance record, then its alert events."""
+        """Report one window of one scorer: its performance record."""
         scorer, window = watch.scorer, judged.window
         bar_us = None if watch.trained is None else watch.trained.bar_us
         quality = window_quality(watch, window, labels, horizon_us=horizon_us, bar_us=bar_us)
@@ -72,7 +72,6 @@ class Reports:
             headers=[_JSON],
         )
         self._store.add("performance", arrow_rows("performance", [record]))
-        self.alerts(judged.events)
         metrics.WINDOWS_CLOSED.labels(scorer.model).inc()
         metrics.DRIFT_VERDICT.labels(*scorer).set(VERDICTS[judged.drift.verdict])
         for column in judged.drift.columns:

@@ -39,7 +39,7 @@ NOBODY: Final = ""
 """The version of an order after which the role is empty."""
 _STORED: Final = 8
 """Of each (model, role) in a table value: more than count, because reading may go on from before some of them."""
-_STORED_GROWN: Final = 64
+_STORED_CHANGES: Final = 64
 _BEFORE_ALL: Final = -1
 
 
@@ -90,6 +90,15 @@ class Grown(NamedTuple):
     depth_rows: int
 
 
+class Cut(NamedTuple):
+    """At a switch a feature set's windows lost these features, and what lay deeper than so many rows; 0: all they had."""
+
+    offset: int
+    feature_set: str
+    lost: tuple[str, ...]
+    depth_rows: int
+
+
 def is_switch(record: Record) -> bool:
     """Whether the record's header says that it is one."""
     return any(name == CONTENT_TYPE and value == SWITCH for name, value in record.headers)
@@ -118,16 +127,19 @@ _switch = msgspec.json.Decoder(Switch).decode
 class _Stored(msgspec.Struct, frozen=True):
     orders: list[tuple[int, int, Order]]
     grown: list[tuple[int, str, int]]
+    cuts: list[tuple[int, str, tuple[str, ...], int]] = []
 
 
 class History:
     """What is in force in one partition, by (model, role) in the order it came. Changing it means making another.
 
-    `grown`: where its windows became deeper. Rows that had left them by then are no more known to have come.
+    `grown`: where its windows became deeper. Rows that had left them by then are no more known to have come. `cuts`: where
+    they lost something, which a symbol's table value from before still has.
     """
 
-    def __init__(self, entries: Iterable[InForce] = (), *, grown: Iterable[Grown] = ()) -> None:
+    def __init__(self, entries: Iterable[InForce] = (), *, grown: Iterable[Grown] = (), cuts: Iterable[Cut] = ()) -> None:
         self.grown = tuple(grown)
+        self.cuts = tuple(cuts)
         self._of: dict[tuple[str, str], tuple[InForce, ...]] = {}
         for e in entries:
             at = e.order.model, e.order.role
@@ -155,7 +167,11 @@ class History:
 
     def before(self, offset: int) -> History:
         """As it was when reading had come to this offset."""
-        return History((e for e in self.entries() if e.offset < offset), grown=(g for g in self.grown if g.offset < offset))
+        return History(
+            (e for e in self.entries() if e.offset < offset),
+            grown=(g for g in self.grown if g.offset < offset),
+            cuts=(c for c in self.cuts if c.offset < offset),
+        )
 
     def offsets_from(self, offset: int) -> list[int]:
         """Offsets of switches at or after this one, ascending."""
@@ -176,9 +192,11 @@ class History:
         return list(dict.fromkeys((m, v) for m, v in found if v != NOBODY))
 
     def pack(self) -> bytes:
-        """As a table value."""
-        orders = [(e.offset, e.from_us, e.order) for held in self._of.values() for e in held[-_STORED:]]
-        return b"\x01" + msgspec.json.encode(_Stored(orders, [(g.offset, g.feature_set, g.depth_rows) for g in self.grown]))
+        """As a table value: the same bytes for the same, in whatever order it came to be known."""
+        orders = [(e.offset, e.from_us, e.order) for _, held in sorted(self._of.items()) for e in held[-_STORED:]]
+        grown = [(g.offset, g.feature_set, g.depth_rows) for g in self.grown]
+        cuts = [(c.offset, c.feature_set, c.lost, c.depth_rows) for c in self.cuts]
+        return b"\x01" + msgspec.json.encode(_Stored(orders, grown, cuts))
 
     @classmethod
     def unpack(cls, data: bytes) -> History:
@@ -187,7 +205,8 @@ class History:
         if data[:1] == b"\x01":
             try:
                 stored = msgspec.json.decode(data[1:], type=_Stored)
-                return cls((InForce(*e) for e in stored.orders), grown=(Grown(*g) for g in stored.grown))
+                grown, cuts = [Grown(*g) for g in stored.grown], [Cut(*c) for c in stored.cuts]
+                return cls((InForce(*e) for e in stored.orders), grown=grown, cuts=cuts)
             except msgspec.MsgspecError as e:
                 wrong = str(e)
         raise StateLayoutError(
@@ -199,12 +218,13 @@ class History:
         """All that is held, by (model, role) in the order it came."""
         return [e for held in self._of.values() for e in held]
 
-    def growing(self, grown: Iterable[Grown]) -> History:
-        """With windows that became deeper."""
-        return History(self.entries(), grown=(*self.grown, *grown)[-_STORED_GROWN:])
+    def changing(self, grown: Iterable[Grown] = (), cuts: Iterable[Cut] = ()) -> History:
+        """With windows that became deeper, or lost something."""
+        changes = (*self.grown, *grown)[-_STORED_CHANGES:], (*self.cuts, *cuts)[-_STORED_CHANGES:]
+        return History(self.entries(), grown=changes[0], cuts=changes[1])
 
     def _with(self, entry: InForce) -> History:
-        other = History(grown=self.grown)
+        other = History(grown=self.grown, cuts=self.cuts)
         other._of = {**self._of}
         at = entry.order.model, entry.order.role
         other._of[at] = (*other._of.get(at, ()), entry)
@@ -218,4 +238,5 @@ def joined_histories(held: bytes, came: bytes) -> bytes:
     except StateLayoutError:
         return came
     entries = {e.order.key: e for e in (*one.entries(), *other.entries())}
-    return History(sorted(entries.values(), key=lambda e: e.order.key), grown=sorted({*one.grown, *other.grown})).pack()
+    by_number = sorted(entries.values(), key=lambda e: e.order.key)
+    return History(by_number, grown=sorted({*one.grown, *other.grown}), cuts=sorted({*one.cuts, *other.cuts})).pack()

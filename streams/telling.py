@@ -83,10 +83,6 @@ class Courier(threading.Thread):
         self.over = threading.Event()
         self._kafka = kafka
         self._receiver = receiver
-        self._url = receiver.url.get_secret_value() if receiver.url is not None else ""
-        if receiver.kind == "alertmanager":
-            self._url = self._url.rstrip("/") + ALERTS_PATH
-        self._secret = None if receiver.secret is None else receiver.secret.get_secret_value().encode()
         self._resend_s = receiver.resend.total_seconds()
         self._lookup: Mapping[str, Any] = {} if lookup is None else {"lookup": lookup}
         self._rng = rng
@@ -118,19 +114,24 @@ class Courier(threading.Thread):
             await self._poster.close()
             tour.end()
 
+    def _url(self) -> str:
+        url = "" if self._receiver.url is None else self._receiver.url.get_secret_value()
+        return url.rstrip("/") + ALERTS_PATH if self._receiver.kind == "alertmanager" else url
+
     async def _send(self, records: Sequence[Mapping[str, Any]]) -> Answer:
         """One event, or for an Alertmanager several that fire on."""
+        secret = self._receiver.secret
         now_us, resend_us = time.time_ns() // 1000, int(self._resend_s * 1_000_000)
         if len(records) == 1:
             made = notice(
                 records[0],
                 kind=self._receiver.kind,
                 source=f"/{self._kafka.monitor_group}",
-                secret=self._secret,
+                secret=None if secret is None else secret.get_secret_value().encode(),
                 now_us=now_us,
                 resend_us=resend_us,
             )
         else:
             body = alertmanager_body(records, now_us=now_us, resend_us=resend_us)
             made = Notice(body, {"Content-Type": "application/json", KEY: f"{now_us}"})
-        return await self._poster.post(self._url, made)
+        return await self._poster.post(self._url(), made)

@@ -43,6 +43,7 @@ class TimelineTopic:
             "group.id": f"{kafka.inference_group}-timeline",
             "enable.auto.commit": False,
             "enable.partition.eof": False,
+            "fetch.wait.max.ms": 100,  # the embedded broker holds an empty fetch so long, whatever comes meanwhile
         }
         self._consumer = Consumer(config)
         # Asked for ends, a client whose thread reads without pause may never answer, and one that fetches answers late.
@@ -114,20 +115,24 @@ class TimelineTopic:
         self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in range(self._partitions)])
 
     def _poll(self, timeout_s: float) -> Iterable[Order]:
-        """Take what is there; the orders among it that count."""
-        with self._lock:  # one reader at a time: what is read is noted in the order of its offsets
+        """Take what is there; the orders among it that count. None if another thread is at it: it notes them for all."""
+        if not self._lock.acquire(timeout=timeout_s):  # one that reads without pause would keep others waiting for ever
+            return []
+        try:  # one reader at a time: what is read is noted in the order of its offsets
             found = []
             for message in self._consumer.consume(500, timeout_s):
                 if message.error() is not None:
                     continue
                 at: Any = message
-                self._next[at.partition()] = at.offset() + 1
                 try:
                     order = _decode(message.value() or b"")
                 except (msgspec.MsgspecError, UnicodeError) as e:
                     log.warning("not an order, passed over", topic=self._topic, offset=message.offset(), error=str(e))
-                    continue
-                if order.key not in self._orders:
-                    self._orders[order.key] = order
-                    found.append(order)
+                else:
+                    if order.key not in self._orders:
+                        self._orders[order.key] = order
+                        found.append(order)
+                self._next[at.partition()] = at.offset() + 1  # last: who sees it finds the order too
             return found
+        finally:
+            self._lock.release()

@@ -1,6 +1,9 @@
 """Drift counts and alerts of one scorer, stored as one value so that neither can be ahead of the other. Core.
 
-Packed: u16 layout number, then MessagePack of (newest event time, alert records, packed panes).
+Packed: u16 layout number, then MessagePack of (newest event time, alert records, packed panes, events not yet said).
+
+An event is said (`streams.reports`) only once the state it comes from is durable: until then a crash takes it back, and the
+rows that come again, in another order perhaps, decide afresh. So what the topic says is never taken back.
 """
 
 from __future__ import annotations
@@ -35,17 +38,17 @@ LAYOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A window that closed, its drift, and the alert events it led to."""
+    """A window that closed, and its drift."""
 
     window: Window
     drift: DriftReport
-    events: list[dict[str, Any]]
 
 
 class _Packed(msgspec.Struct, array_like=True):
     newest_us: int
     alerts: list[dict[str, Any]]
     panes: bytes
+    unsaid: list[dict[str, Any]] = []
 
 
 class Watch:
@@ -55,6 +58,8 @@ class Watch:
         self.scorer = scorer
         self.newest_us = -1
         self.alerts: dict[str, Alert] = {}
+        self.unsaid: list[dict[str, Any]] = []
+        """Alert events decided and not yet said, in order."""
         self.trained: Trained | None = None
         self.panes: Panes | None = None
         self._rules = rules
@@ -101,10 +106,10 @@ class Watch:
         """Fingerprints of alerts pending or firing."""
         return [key for key, alert in self.alerts.items() if alert.state in {"pending", "firing"}]
 
-    def withdraw(self, now_us: int, *, reason: str) -> list[dict[str, Any]]:
+    def withdraw(self, now_us: int, *, reason: str) -> None:
         """End what is pending or firing: nothing will observe this scorer any more."""
         self.alerts, events = withdraw(self.alerts, self.open_alerts(), now_us, reason=reason)
-        return events
+        self.unsaid += events
 
     def _judge(self, window: Window) -> Judged:
         if self.trained is None:
@@ -119,13 +124,14 @@ class Watch:
         )
         seen = drift_observations(drift, scorer._asdict(), prediction=self.trained.prediction)
         self.alerts, events = decide(self.alerts, seen, window.end_us, policy=rules.policy)
-        return Judged(window, drift, events)
+        self.unsaid += events
+        return Judged(window, drift)
 
     def pack(self) -> bytes:
         """The whole state as bytes."""
         panes = self._packed_panes if self.panes is None else self.panes.pack()
         records = [self.alerts[key].record() for key in sorted(self.alerts)]
-        return LAYOUT.to_bytes(2, "little") + msgspec.msgpack.encode(_Packed(self.newest_us, records, panes))
+        return LAYOUT.to_bytes(2, "little") + msgspec.msgpack.encode(_Packed(self.newest_us, records, panes, self.unsaid))
 
     @classmethod
     def unpack(cls, scorer: Scorer, rules: Rules, data: bytes) -> Watch:
@@ -139,6 +145,7 @@ class Watch:
             raise StateError(f"the watch of {':'.join(scorer)} cannot be read ({e}); it starts afresh") from e
         self = cls(scorer, rules)
         self.newest_us, self.alerts, self._packed_panes = packed.newest_us, rebuild(packed.alerts), packed.panes
+        self.unsaid = packed.unsaid
         return self
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streams.layout import Layout
     from streams.plan import VectorPlan
     from streams.records import FeatureBatch
-    from streams.switches import Grown
+    from streams.switches import Cut, Grown
     from streams.waiting import Waiting
 
 Slots = NDArray[np.intp]
@@ -69,6 +69,7 @@ class LagWindows:
             s.feature_set: SetWindows(len(s.features), depth_rows=s.depth_rows, slack_rows=slack_rows) for s in layout.values()
         }
         self.grown: dict[int, tuple[Grown, ...]] = {}
+        self.cuts: dict[int, tuple[Cut, ...]] = {}
         self._slot_of: dict[str, int] = {}
         self._owner: list[tuple[int, str] | None] = []
         self._free: list[int] = []
@@ -105,7 +106,7 @@ class LagWindows:
             w.grown[slot] = [
                 (position_of(g.offset), g.depth_rows) for g in self.grown.get(partition, ()) if g.feature_set == name
             ]
-            held = None if state is None else state.sets.get(name)
+            held = None if state is None else self._after_cuts(partition, name, state)
             if held is None:
                 w.clear(slot)
             else:
@@ -222,6 +223,18 @@ class LagWindows:
                 self.layout[name].features, w.key[slot, p], w.known[slot, p], w.offset[slot, p], w.values[slot, p]
             )
         return SymbolState(int(self._applied[slot]), sets, self._waiting.get(slot, ()))
+
+    def _after_cuts(self, partition: int, name: str, state: SymbolState) -> SetState | None:
+        """What a state holds of a set, less what windows have lost since the symbol's last row: they had it in no layout then."""
+        held = state.sets.get(name)
+        for c in self.cuts.get(partition, ()) if held is not None else ():
+            if c.feature_set == name and held is not None and position_of(c.offset) > state.applied_offset:
+                rows = slice(max(0, len(held.key) - c.depth_rows), None)
+                kept = [i for i, f in enumerate(held.features) if f not in c.lost]
+                features = tuple(held.features[i] for i in kept)
+                columns = held.values[rows][:, kept]
+                held = SetState(features, held.key[rows], held.known[rows], held.offset[rows], columns)
+        return held
 
     def _as_laid_out(self, name: str, held: SetState) -> NDArray[np.float64]:
         wanted = self.layout[name].features

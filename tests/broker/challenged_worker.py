@@ -6,16 +6,18 @@ import sys
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config import load_settings
 from models import apart
-from models.handle import ModelHandle
 from models.registry import Resolution, VersionFolder
 from streams import app, challengers
-from tests.broker.inference_rows import MODEL, SPEC, VERSION
+from tests.broker.inference_rows import SPEC, VERSION
 from tests.broker.light_worker import AtHand
 from tests.unit.models import apart_actor
+
+if TYPE_CHECKING:
+    from models.handle import ModelHandle
 
 CHALLENGER = "2"
 

@@ -53,8 +53,8 @@ def test_append_returns_what_counts_and_every_reader_finds_the_same(topics: list
 
 def test_of_many_that_write_one_number_at_once_one_counts_for_all(topics: list[TimelineTopic]) -> None:
     with ThreadPoolExecutor(3) as pool:
-        for seq in range(1, 6):
-            counted = list(pool.map(lambda at, seq=seq: at[1].append(order(seq, str(at[0]))), enumerate(topics)))  # type: ignore[misc]  # bound now
+        for seq in (1, 2):
+            counted = list(pool.map(lambda at, seq=seq: at[1].append(order(seq, str(at[0]))), enumerate(topics)))
             assert len({o.version for o in counted}) == 1
     assert len({tuple(sorted((o.seq, o.version) for o in t.read())) for t in topics}) == 1
 
@@ -85,16 +85,16 @@ def test_a_watcher_hears_of_an_order_by_itself_and_once(topics: list[TimelineTop
 def test_reading_and_watching_at_once_miss_and_double_nothing(topics: list[TimelineTopic]) -> None:
     heard: list[Order] = []
     topics[0].watch(heard.append)
-    for seq in range(1, 21):
+    for seq in range(1, 6):
         topics[1].append(order(seq, str(seq)))
         assert max(o.seq for o in topics[0].read()) == seq
-    assert [o.seq for o in topics[0].orders()] == list(range(1, 21))
+    assert [o.seq for o in topics[0].orders()] == list(range(1, 6))
     assert len(heard) == len({o.key for o in heard})
 
 
 def test_a_broker_that_does_not_answer_is_an_error_in_time() -> None:
     topic = TimelineTopic(Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}", partitions=4))
-    with pytest.raises(BrokerError, match="the end of .* could not be asked for"):
+    with pytest.raises(BrokerError, match=r"the end of .* could not be asked for"):
         topic.read(timeout_s=0.5)
     with pytest.raises(BrokerError, match="an order could not be written"):
         topic.append(order(1, "1"), timeout_s=0.5)

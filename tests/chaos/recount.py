@@ -92,6 +92,11 @@ def judge_monitor(run: Run) -> None:
     _judge_warehouse(run, logged, told)
 
 
+def judge_warehouse(run: Run) -> None:
+    """The warehouse alone, for a run whose windows overlap."""
+    _judge_warehouse(run, _logged(run.names), _told(run.names))
+
+
 def _logged(names: Names) -> dict[str, dict[str, Any]]:
     """Distinct rows of the inference log by id."""
     import pyarrow as pa

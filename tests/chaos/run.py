@@ -41,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     minutes = float(os.environ.get("CHAOS_MINUTES", str(MINUTES)))
     parser.add_argument("--minutes", type=float, default=minutes, help="for all together; default: CHAOS_MINUTES, or 60")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("CHAOS_SEED", "1")), help="default: CHAOS_SEED, or 1")
-    parser.add_argument(
-        "--write", action="store_true", help="write results and page; of named scenarios, only theirs"
-    )
+    parser.add_argument("--write", action="store_true", help="write results and page; of named scenarios, only theirs")
     parser.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
     chosen = parser.parse_args(arguments)
     plan = plan_of(chosen.scenario or fitting(chosen.minutes), minutes=chosen.minutes)

@@ -15,9 +15,9 @@ import numpy as np
 
 from streams.errors import StateLayoutError
 from streams.frames import is_frame
+from streams.layout import merge_specs
 from streams.logrows import read_log
 from streams.outcomes import OutcomeDecoder
-from streams.layout import merge_specs
 from streams.pipeline import Pipeline
 from streams.prediction_frames import decode_predictions
 from streams.records import FeatureDecoder, PartitionRecords

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _TIME, _VERSIONS = STREAM_TIME.encode(), VERSIONS.encode()
+_SHADOW = "shadow: "
 TOGETHER = 8
 """Records the uninterrupted run takes at a time: how closely it knows at which offset a row is settled."""
 
@@ -62,11 +63,12 @@ def truth(broker: Broker, handles: list[ModelHandle], orders: list[Order] | None
         for at in range(0, len(log), TOGETHER):
             some = log[at : at + TOGETHER]
             found = pipeline.step([PartitionRecords(TOPICS.features, p, some)], lambda *_: None)
-            for _, _, value in found.predictions:
-                pid = msgspec.json.decode(value)["prediction_id"]
-                assert pid not in out.bodies
-                out.bodies[pid] = value
-                out.due.append((p, some[-1].offset + 1, pid))
+            for apart, records in (("", found.predictions), (_SHADOW, found.shadow)):
+                for _, _, value in records:
+                    pid = apart + msgspec.json.decode(value)["prediction_id"]
+                    assert pid not in out.bodies
+                    out.bodies[pid] = value
+                    out.due.append((p, some[-1].offset + 1, pid))
             for r in map(fit, found.rejected):
                 out.rejected.add((r.partition, r.offset, r.key, r.value, r.reason, r.detail))
             for _, key, value in pipeline.take_dirty():
@@ -92,9 +94,11 @@ def faults(world: World) -> list[str]:
     one = truth(broker, world.registry.versions, world.registry.orders)
     first: dict[str, int] = {}
     for p in range(PARTITIONS):
-        for r in broker.log(TOPICS.predictions, p):
+        published = [("", r) for r in broker.log(TOPICS.predictions, p)]
+        published += [(_SHADOW, r) for r in broker.log(TOPICS.predictions_shadow, p)]
+        for apart, r in published:
             assert r.value is not None
-            pid = msgspec.json.decode(r.value)["prediction_id"]
+            pid = apart + msgspec.json.decode(r.value)["prediction_id"]
             right = one.bodies.get(pid)
             if right is None:
                 found.append(f"unknown: {pid}")
@@ -116,12 +120,15 @@ def _versions(truth: Truth) -> list[str]:
     seen = set()
     out = []
     for pid, value in truth.bodies.items():
+        if pid.startswith(_SHADOW):
+            continue
         b = msgspec.json.decode(value)
         row, version = pid.split(":", 2)[2], int(b["version"])
         entries = truth.histories[b["source"]["partition"]].entries()
-        right = max((int(e.order.version) for e in entries if e.from_us <= b["ts_event_us"]), default=0)
-        newest = max(int(e.order.version) for e in entries)
-        if version != right and not right < version < newest:
+        numbers = [(e.from_us, int(e.order.version)) for e in entries if e.order.role == "champion"]
+        right = max((number for from_us, number in numbers if from_us <= b["ts_event_us"]), default=0)
+        newest = max(number for _, number in numbers)
+        if b["role"] == "champion" and version != right and not right < version < newest:
             out.append(f"{pid} answered instead of version {right}")
         if row in seen:
             out.append(f"two versions answered {row}")
@@ -218,6 +225,7 @@ def _rejected(broker: Broker, truth: Truth) -> list[str]:
 def _state(world: World, truth: Truth) -> list[str]:
     """What a rebuild on an empty disk finds is what the owner has, and what the uninterrupted run has."""
     out = []
+    versions = {(h.name, h.version): h for h in world.registry.versions}
     owner = {p: w for w in world.workers.values() for p in world.broker.group.shares.get(w.name, [])}
     for p in range(PARTITIONS):
         rebuilt = rebuild(world.broker, p)
@@ -232,25 +240,21 @@ def _state(world: World, truth: Truth) -> list[str]:
         if rebuilt and _VERSIONS not in rebuilt:
             out.append(f"the changelog does not say what is in force in partition {p}")
             continue
-        layout = _layout(world, p)
-        ours, theirs = ({k: _as_laid_out(v, layout) if k != _VERSIONS else v for k, v in e.items()} for e in (rebuilt, right))
+        history = History.unpack(rebuilt[_VERSIONS]) if rebuilt else History()
+        layout = merge_specs(versions[v].spec for v in history.versions(["m"]))
+        ours, theirs = (
+            {k: _as_laid_out(v, layout, history) if k != _VERSIONS else v for k, v in e.items()} for e in (rebuilt, right)
+        )
         if ours != theirs:
             differ = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
             out.append(f"state in partition {p} is not that of an uninterrupted run: {differ}")
     return out
 
 
-def _layout(world: World, partition: int) -> dict[str, SetLayout]:
-    """The last layout in force in a partition."""
-    versions = {(h.name, h.version): h for h in world.registry.versions}
-    found = rebuild(world.broker, partition).get(_VERSIONS)
-    history = History() if found is None else History.unpack(found)
-    return merge_specs(versions[v].spec for v in history.versions(["m"]))
-
-
-def _as_laid_out(value: bytes, layout: dict[str, SetLayout]) -> bytes:
+def _as_laid_out(value: bytes, layout: dict[str, SetLayout], history: History) -> bytes:
     """A symbol's state written anew in a layout: one that no row has touched since may still be in that of the day."""
     windows = LagWindows(layout, slack_rows=1)
+    windows.cuts[0] = history.cuts
     state = unpack(value)
     windows.admit(0, "s", replace(state, waiting=()))
     windows.wait("s", (Waiting("", 0, 0, 0, 0),))  # marks it as changed

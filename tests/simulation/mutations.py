@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from streams.checkpoint import TableRecord
     from streams.records import Record
-    from streams.state import SymbolState
+    from streams.state import SetState, SymbolState
     from streams.switches import InForce, Order
 
 
@@ -133,6 +133,10 @@ def _with_slack(self: LagWindows, slot: int) -> SymbolState:
             w.depth = depths[name]
 
 
+def _as_written(_self: LagWindows, _partition: int, name: str, state: SymbolState) -> SetState | None:
+    return state.sets.get(name)
+
+
 def _moved_whole(self: LagWindows, partition: int, other: LagWindows) -> None:
     with mock.patch.object(LagWindows, "_state", _with_slack):
         _move(self, partition, other)
@@ -161,6 +165,7 @@ _PLACES: dict[str, Callable[[], Any]] = {
     "windows of a later layout are taken as they are": lambda: mock.patch.object(Partitions, "ahead", return_value=False),
     "what was in force is held as it came last": lambda: mock.patch.object(group, "joined_histories", lambda _held, came: came),
     "a deeper window takes what a shallower one forgot": lambda: mock.patch.object(SetWindows, "_floor", return_value=0),
+    "a layout that comes back finds what it had": lambda: mock.patch.object(LagWindows, "_after_cuts", _as_written),
     "windows move with rows beyond their depth": lambda: mock.patch.object(LagWindows, "move", _moved_whole),
 }
 NAMES = sorted(_PLACES)
@@ -184,6 +189,7 @@ PLANS = {
     "reading again begins with later switches in force": _SWAPS_IN_GAPS,
     "windows of a later layout are taken as they are": _SWAPS_IN_GAPS,
     "what was in force is held as it came last": _SWAPS_IN_GAPS,
+    "a layout that comes back finds what it had": Plan(0, rows=150, kills=4, swaps=14, roles=True),
     "a deeper window takes what a shallower one forgot": Plan(0, rows=250, kills=4, kills_at_a_stage=10, swaps=10),
 }
 """Worlds in which it soon shows, where `USUAL` ones take long."""

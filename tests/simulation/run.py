@@ -57,6 +57,7 @@ def main() -> int:
     gap = Plan(0).pauses_in_the_gap
     parser.add_argument("--gap", type=int, nargs="?", default=gap, const=4, help="pauses between fence and changelog a world")
     parser.add_argument("--no-layouts", action="store_true", help="new versions read the features of those before them")
+    parser.add_argument("--roles", action="store_true", help="some of the new versions are challengers and canaries")
     asked = parser.parse_args()
     first, last = map(int, asked.seeds.split("-"))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -65,7 +66,7 @@ def main() -> int:
     did: Counter[str] = Counter()
     failed: list[Plan] = []
     for seed in range(first, last + 1):
-        plan = Plan(seed, rows=asked.rows, pauses_in_the_gap=asked.gap, layouts=not asked.no_layouts)
+        plan = Plan(seed, rows=asked.rows, pauses_in_the_gap=asked.gap, layouts=not asked.no_layouts, roles=asked.roles)
         world = World(plan).run()
         totals += Counter(worlds=1, events=world.steps, rows=world.rows, lives=world.lives, repeated=world.repeated)
         did += world.did

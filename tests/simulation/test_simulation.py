@@ -37,6 +37,12 @@ def test_nothing_is_lost_wrong_or_contradictory_whatever_happens_to_the_workers(
     assert world.lives > 4
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_challengers_and_canaries_come_and_go_as_well(seed: int) -> None:
+    plan = Plan(seed, rows=250, swaps=8, roles=True)
+    assert faults(World(plan).run()) == [], plan
+
+
 def test_a_seed_is_a_world() -> None:
     one, again, other = (World(Plan(seed, rows=150)).run() for seed in (3, 3, 4))
     assert (one.trace.digest(), one.steps, one.broker.logs) == (again.trace.digest(), again.steps, again.broker.logs)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.partitions import first_orders
-from streams.switches import Order
+from streams.switches import NOBODY, Order
 
 if TYPE_CHECKING:
     import random
 
     from models.handle import ModelHandle
+    from streams.switches import Role
 
 
 @dataclass(slots=True)
@@ -27,16 +28,18 @@ class Registry:
         """With one version."""
         return cls([first], first_orders([first]))
 
-    def add(self, handle: ModelHandle, *, effective_from_us: int) -> None:
-        """A new champion."""
-        self.versions.append(handle)
+    def add(self, handle: ModelHandle | None, *, effective_from_us: int, role: Role = "champion", share: float = 0.0) -> None:
+        """Another version in a role; None: nobody."""
+        if handle is not None:
+            self.versions.append(handle)
         self.orders.append(
             Order(
-                model=handle.name,
-                role="champion",
-                seq=len(self.orders) + 1,
-                version=handle.version,
+                model=self.versions[0].name,
+                role=role,
+                seq=1 + sum(o.role == role for o in self.orders),
+                version=NOBODY if handle is None else handle.version,
                 effective_from_us=effective_from_us,
+                share=share,
             )
         )
 
@@ -54,7 +57,11 @@ class Knowing:
         return self._registry.orders[: self._heard]
 
     def newest(self) -> list[Order]:
-        return self.known()[-1:]
+        return list({o.role: o for o in self.known()}.values())
+
+    def ordered(self) -> list[tuple[str, str]]:
+        """The versions they name."""
+        return [(o.model, o.version) for o in self.newest() if o.version != NOBODY]
 
     async def have(self, versions: list[tuple[str, str]]) -> list[ModelHandle]:
         await asyncio.sleep(self._rng.choice([0, 0.01, 0.2]))
@@ -71,11 +78,11 @@ class Knowing:
         """Hear of what there is, now and then, and load it."""
         if self._rng.random() < 0.5:
             await self.caught_up()
-            missing = [v for o in self.newest() if (v := (o.model, o.version)) not in self.loaded]
+            missing = [v for v in self.ordered() if v not in self.loaded]
             if missing:
                 await self.have(missing)
 
     def forget(self, keep: set[tuple[str, str]]) -> None:
-        newest = {(o.model, o.version) for o in self.newest()}
-        for v in [v for v in self.loaded if v not in keep and v not in newest]:
+        needed = {*keep, *self.ordered()}
+        for v in [v for v in self.loaded if v not in needed]:
             del self.loaded[v]

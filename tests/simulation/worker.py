@@ -125,7 +125,7 @@ class Worker:
     async def _life(self) -> None:
         knowing = self.knowing = Knowing(self.registry, self.rng)
         pipeline = Pipeline(
-            await knowing.have([(o.model, o.version) for o in knowing.newest()]),
+            await knowing.have(knowing.ordered()),
             partitions=PARTITIONS,
             max_future_us=10**15,
             slack_rows=self.rng.choice([2, 5, 30]),

@@ -21,6 +21,7 @@ from tests.simulation.versions import Registry
 from tests.simulation.worker import STAGES, Armed, Worker
 
 if TYPE_CHECKING:
+    from streams.switches import Role
     from tests.laws.oracle import Row
 
 PAUSES_S = (0.1, 1.0, 2.0)
@@ -45,6 +46,8 @@ class Plan:
     swaps: int = 3
     layouts: bool = True
     """Whether every other new version also reads other features, deeper."""
+    roles: bool = False
+    """Whether new versions come as challengers and canaries too, and go."""
     pauses_in_the_gap: int = 1
     """Of those that outlast the session, between a checkpoint's question whether it is still a member and the arrival of its
     changelog. Kafka refuses nothing then: what it writes follows what the new owners wrote."""
@@ -198,10 +201,14 @@ class World:
     def _swap(self) -> None:
         number = len(self.registry.versions) + 1
         newest_us = max((row.event for sent in self.meant.values() for row in sent), default=0)
+        role: Role = self.rng.choice(["champion", "challenger", "canary"]) if self.plan.roles else "champion"
+        nobody = role != "champion" and self.rng.random() < 0.4
         # Now and then so near that rows of then are scored before anybody has heard of it; a wide one after each narrow one.
         self.registry.add(
-            version(number, self.deadline_us, wide=self.plan.layouts and number % 2 == 0),
+            None if nobody else version(number, self.deadline_us, wide=self.plan.layouts and number % 2 == 0),
             effective_from_us=newest_us + self.rng.choice([-30, 0, 40, 200]),
+            role=role,
+            share=self.rng.choice([0.3, 0.7]) if role == "canary" and not nobody else 0.0,
         )
         self.did["version"] += 1
 

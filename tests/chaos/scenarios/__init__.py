@@ -42,5 +42,6 @@ SCENARIOS = {
     "refused": Scenario(folders.refused, weight=0, fixed_s=10),
     "warehouse_held": Scenario(folders.warehouse_held, weight=0.7),
     "registry_away": Scenario(around.registry_away, weight=0.7),
+    "webhook_away": Scenario(around.webhook_away, weight=0.7),
     "clock_jumps": Scenario(around.clock_jumps, weight=0.7),
 }

@@ -248,3 +248,12 @@ def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
+
+
+def test_a_folder_that_is_none_is_a_failure_as_another(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    one = Apart(tmp_path, name="m", version="1", digest="", allowance=Allowance(1.0))
+    why = one.wait(PATIENT_S)
+    one.close()
+    assert why is not None
+    assert why.startswith("it could not be started: ")

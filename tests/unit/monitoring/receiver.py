@@ -50,7 +50,7 @@ class Receiver:
         self._over.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]  # a caller that hangs up is no news
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a caller that hangs up is no news
         self.port = self._server.server_address[1]
         if self._tls is not None:
             self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)

@@ -124,7 +124,9 @@ def test_no_more_is_read_than_may_wait() -> None:
 @given(st.integers(0, 10**6))
 def test_nothing_is_committed_that_was_not_taken_and_each_alert_keeps_its_order(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - the same every time
-    box, taken, dead, now_s = Deliveries(), [], [], 0.0
+    box, now_s = Deliveries(), 0.0
+    taken: list[Event] = []
+    dead: list[Event] = []
     ends = {0: 0, 1: 0}
     told = set()
     for _ in range(60):

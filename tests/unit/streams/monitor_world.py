@@ -136,6 +136,9 @@ class Table:
     def items(self, partition: int) -> list[tuple[bytes, bytes]]:
         return list(self.entries[partition].items())
 
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        return self.entries[partition].get(key)
+
     def write(self, records: Sequence[tuple[int, bytes, bytes]]) -> None:
         for partition, key, value in records:
             self.entries[partition][key] = value
@@ -166,6 +169,7 @@ class Worker:
 
     def checkpoint(self) -> None:
         self.table.write(self.handler.take_dirty())
+        self.handler.say()
 
     def performance(self) -> list[dict[str, Any]]:
         return self.outbox.records(self.settings.kafka.topics.performance)

@@ -7,101 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from config.sections import ServedModel
-from models.errors import ModelError, ModelOutputError, RegistryError, RegistryUnreachable, UntrustedModel
-from models.registry import Resolution
+from config.sections import Canary, ServedModel
+from models.errors import ModelError, ModelOutputError, RegistryUnreachable, UntrustedModel
 from models.spec import ColumnSpec
 from models.timeline import FROM_THE_START_US
 from streams import following as module
 from streams import metrics
-from streams.errors import BrokerError
 from streams.following import Following, switches_due
 from streams.switches import Order
+from tests.unit.streams.following_world import AHEAD_US, NOW_US, FakeRegistry, FakeTopic, World
 from tests.unit.streams.pipes import X, handle
 
 if TYPE_CHECKING:
     from models.handle import ModelHandle
 
-AHEAD_US = 1_000
-NOW_US = 50_000
 CANARY: dict[str, Any] = {"canary": {"alias": "canary", "share": 0.25}}
-
-
-class FakeRegistry:
-    """Versions by number, aliases, and whatever is to go wrong."""
-
-    def __init__(self, **aliases: str) -> None:
-        self.aliases = aliases
-        self.broken: dict[str, Exception] = {}
-        self.handles = {str(v): handle("m", [X], version=str(v)) for v in range(1, 6)}
-        self.away = False
-        self.remembers = False
-        self.loads: list[str] = []
-        self.pins: list[str] = []
-
-    def resolve(self, name: str, alias: str) -> str:
-        return self.lookup(name, alias).version
-
-    def lookup(self, _name: str, alias: str) -> Resolution:
-        if self.away and not self.remembers:
-            raise RegistryUnreachable("away")
-        if alias not in self.aliases:
-            raise RegistryError("no such alias")
-        return Resolution(self.aliases[alias], from_cache=self.away)
-
-    def load(self, _name: str, version: str) -> ModelHandle:
-        self.loads.append(version)
-        if version in self.broken:
-            raise self.broken[version]
-        return self.handles[version]
-
-    def pin(self, _name: str, version: str) -> None:
-        self.pins.append(version)
-
-    def unpin(self, _name: str, version: str) -> None:
-        self.pins.remove(version)
-
-
-class FakeTopic:
-    """A timeline of which the first order of a number counts."""
-
-    def __init__(self) -> None:
-        self.written: dict[tuple[str, str, int], Order] = {}
-        self.away = False
-        self.before: Order | None = None
-
-    def read(self) -> list[Order]:
-        return self.orders()
-
-    def orders(self) -> list[Order]:
-        return list(self.written.values())
-
-    def append(self, order: Order) -> Order:
-        if self.away:
-            raise BrokerError("away")
-        if self.before is not None:  # another leader was quicker
-            self.written.setdefault(self.before.key, self.before)
-        return self.written.setdefault(order.key, order)
-
-
-class World:
-    """One worker's `Following`, begun with version 1."""
-
-    def __init__(self, serve: Any = lambda h: h, **served: Any) -> None:
-        self.registry: Any = FakeRegistry(champion="1")
-        self.topic: Any = FakeTopic()
-        self.model = ServedModel(name="m", **served)
-        self.following = Following([self.model], self.registry, self.topic, serve, ahead_us=AHEAD_US, load_deadline_s=0.0)
-        self.handles, self.orders = self.following.start()
-
-    def lead(self) -> list[Order]:
-        """Orders given in one look at the aliases."""
-        before = set(self.topic.written)
-        asyncio.run(self.following.give_orders(stream_time_us=NOW_US))
-        return [o for key, o in self.topic.written.items() if key not in before]
-
-    def load_ordered(self) -> None:
-        asyncio.run(self.following.load_ordered())
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +30,8 @@ def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(check: str) -> float:
-    return metrics.REFUSED.labels("m", check)._value.get()
+    value: float = metrics.REFUSED.labels("m", check)._value.get()
+    return value
 
 
 def test_the_first_worker_of_a_model_orders_its_first_version_from_the_beginning_of_time() -> None:
@@ -118,9 +39,9 @@ def test_the_first_worker_of_a_model_orders_its_first_version_from_the_beginning
     (first,) = world.orders
     assert (first.version, first.seq, first.role, first.effective_from_us) == ("1", 1, "champion", FROM_THE_START_US)
     assert [h.version for h in world.handles] == ["1"]
-    again = Following([world.model], world.registry, world.topic, ahead_us=AHEAD_US, load_deadline_s=0.0)
     world.registry.aliases["champion"] = "2"
-    assert again.start()[1] == [first]
+    world.again(world.model)
+    assert world.orders == [first]
 
 
 def test_a_worker_that_cannot_serve_its_first_version_does_not_order_it() -> None:
@@ -251,12 +172,9 @@ def test_a_canary_has_its_share_and_another_share_is_another_order() -> None:
     world.registry.aliases["canary"] = "4"
     assert [(o.version, o.share) for o in world.lead()] == [("4", 0.25)]
     assert world.lead() == []
-    model = ServedModel(name="m", canary={"alias": "canary", "share": 0.5})
-    world.following = Following([model], world.registry, world.topic, ahead_us=AHEAD_US, load_deadline_s=0.0)
-    world.following.start()
+    world.again(ServedModel(name="m", canary=Canary(alias="canary", share=0.5)))
     assert [(o.seq, o.version, o.share) for o in world.lead()] == [(2, "4", 0.5)]
-    world.following = Following([ServedModel(name="m")], world.registry, world.topic, ahead_us=AHEAD_US, load_deadline_s=0.0)
-    world.following.start()
+    world.again(ServedModel(name="m"))
     assert [(o.seq, o.version, o.share) for o in world.lead()] == [(3, "", 0.0)]
 
 

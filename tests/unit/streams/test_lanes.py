@@ -69,7 +69,7 @@ def test_a_batch_is_scored_as_each_of_its_rows_alone(histories: list[Any], rows:
     here = lane()
     entries: dict[int, dict[str, list[InForce]]] = {}
     for p, (champion, challenger, canary) in enumerate(histories):
-        mine = entries[p] = {"champion": held(*champion, "champion", first=True), "challenger": [], "canary": []}
+        mine = entries[p] = {"champion": held(champion[0], champion[1], "champion", first=True), "challenger": [], "canary": []}
         for role, drawn in (("challenger", challenger), ("canary", canary)):
             if drawn is not None:
                 mine[role] = held(drawn[0], drawn[1], role, share=drawn[2])

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from config import load_settings
-from models.errors import EndpointUnavailable
+from models.errors import ChallengerUnavailable, EndpointUnavailable
 from models.handle import ModelHandle
 from models.spec import decode_spec, encode_spec
 from monitoring.alerts import AlertPolicy, Observation, decide
@@ -89,6 +89,10 @@ def is_away(_values: NDArray[np.float64]) -> NDArray[np.float64]:
     raise EndpointUnavailable("no answer within 2 s")
 
 
+def is_gone(_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    raise ChallengerUnavailable("its process was ended by SIGABRT")
+
+
 def refuses(_values: NDArray[np.float64]) -> NDArray[np.float64]:
     raise RuntimeError("no")
 
@@ -103,6 +107,7 @@ def refuses(_values: NDArray[np.float64]) -> NDArray[np.float64]:
         (lambda x: x[:, 0].astype(str), {"model_output_type"}),
         (refuses, {"model_raised"}),
         (is_away, {"endpoint_unavailable"}),
+        (is_gone, {"challenger_unavailable"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -182,7 +187,10 @@ class Sent:
 
 
 class Stubs:
-    """A registry, a warehouse and a table in one: it knows the spec, takes every row, holds nothing."""
+    """A registry, a warehouse and a table in one: it knows the spec, takes every row, holds what is written."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, bytes], bytes] = {}
 
     def load_spec(self, _name: str, _version: str) -> ServingSpec:
         return wire.spec()
@@ -192,6 +200,9 @@ class Stubs:
 
     def items(self, _partition: int) -> list[tuple[bytes, bytes]]:
         return []
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        return self.entries.get((partition, key))
 
 
 @pytest.fixture(scope="module", name="sent")
@@ -224,6 +235,8 @@ def fixture_sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     handler = monitor(settings, stubs, sent, stubs, clock=lambda: 0.0)
     handler.use_table(stubs)
     handler.process(Chunk(parts, [], SpanTracker()))
+    stubs.entries = {(partition, key): value for partition, key, value in handler.take_dirty()}
+    handler.say()
     return sent
 
 

@@ -12,7 +12,7 @@ from models.timeline import FROM_THE_START_US
 from streams.errors import StateLayoutError
 from streams.group import windows_to_hold
 from streams.partitions import VERSIONS
-from streams.switches import KEPT, NOBODY, SWITCH, Grown, History, InForce, Order, is_switch, joined_histories, read_switch
+from streams.switches import KEPT, NOBODY, SWITCH, Cut, Grown, History, InForce, Order, is_switch, joined_histories, read_switch
 from streams.switches import switch_bytes as written
 from tests.record import Record
 
@@ -91,27 +91,35 @@ def test_going_back_to_an_offset_finds_what_was_in_force_when_it_was_read() -> N
     seen = {0: history}
     for seq in range(2, 9):
         history = history.then(order(seq, from_us=10 * seq), offset=7 * seq, stream_time_us=-1)
-        history = history.growing([Grown(7 * seq, "bars", seq)])
+        history = history.changing([Grown(7 * seq, "bars", seq)], [Cut(7 * seq, "bars", ("x",), seq)])
         seen[7 * seq + 1] = history
     for offset, then in seen.items():
-        assert (history.before(offset).entries(), history.before(offset).grown) == (then.entries(), then.grown)
+        before = history.before(offset)
+        assert (before.entries(), before.grown, before.cuts) == (then.entries(), then.grown, then.cuts)
     assert history.before(14).entries() == begun().entries()
     assert history.offsets_from(15) == [21, 28, 35, 42, 49, 56]
 
 
 def test_a_table_value_has_the_golden_bytes_and_is_read_again() -> None:
-    history = begun().then(order(2, from_us=50), offset=3, stream_time_us=80).growing([Grown(3, "bars", 4)])
+    history = (
+        begun()
+        .then(order(2, from_us=50), offset=3, stream_time_us=80)
+        .changing([Grown(3, "bars", 4)], [Cut(3, "slow", ("z",), 2)])
+    )
     history = history.then(order(1, role="canary", version="3", from_us=90), offset=9, stream_time_us=80)
     assert history.pack() == b"\x01" + GOLDEN.read_bytes().removesuffix(b"\n")
     again = History.unpack(history.pack())
-    assert (again.entries(), again.grown) == (history.entries(), history.grown)
+    assert (sorted(again.entries()), again.grown, again.cuts) == (sorted(history.entries()), history.grown, history.cuts)
+    assert again.pack() == history.pack()
 
 
 def test_a_table_value_keeps_eight_of_each_role_so_that_it_does_not_grow() -> None:
     history = begun()
     sizes = []
     for seq in range(2, 200):
-        history = History.unpack(history.growing([Grown(seq, "bars", 1)]).then(order(seq), offset=seq, stream_time_us=seq).pack())
+        history = History.unpack(
+            history.changing([Grown(seq, "bars", 1)]).then(order(seq), offset=seq, stream_time_us=seq).pack()
+        )
         sizes.append(len(history.pack()))
     assert [e.order.seq for e in history.entries()] == list(range(192, 200))
     assert len(history.grown) == 64
@@ -125,12 +133,12 @@ def test_bytes_that_are_no_table_value_are_refused_with_what_to_do(data: bytes) 
 
 
 def test_two_values_of_one_log_are_joined_to_what_both_say() -> None:
-    early = begun().then(order(2, from_us=5), offset=3, stream_time_us=1).growing([Grown(3, "bars", 2)])
-    late = early.then(order(3, from_us=9), offset=8, stream_time_us=1).growing([Grown(8, "bars", 4)])
+    early = begun().then(order(2, from_us=5), offset=3, stream_time_us=1).changing([Grown(3, "bars", 2)])
+    late = early.then(order(3, from_us=9), offset=8, stream_time_us=1).changing([Grown(8, "bars", 4)], [Cut(8, "slow", (), 0)])
     apart = begun().then(order(1, role="canary", version="9", from_us=2), offset=6, stream_time_us=1)
     for held, came in ((early, late), (late, early)):
         both = History.unpack(joined_histories(held.pack(), came.pack()))
-        assert (both.entries(), both.grown) == (late.entries(), late.grown)
+        assert (both.entries(), both.grown, both.cuts) == (late.entries(), late.grown, late.cuts)
         assert windows_to_hold(VERSIONS.encode(), held.pack(), came.pack()) == late.pack()
     both = History.unpack(joined_histories(late.pack(), apart.pack()))
     assert (spans(both), spans(both, "canary")) == ([("2", 5), ("3", 9)], [("9", 2)])
