@@ -88,6 +88,8 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     from streams.inference import InferenceHandler
     from streams.outbox import Outbox
     from streams.pipeline import Pipeline
+    from streams.refusals import Refusals, alert_values
+    from streams.reports import send_alerts
     from streams.timeline_topic import TimelineTopic
     from streams.topics import WINDOWS_TABLE
 
@@ -97,12 +99,14 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     registry = registry_of(settings)
     budget_s = inference.challenger_budget.total_seconds()
     challengers = Challengers(registry, budget_s=budget_s, allow_code=settings.mlflow.allow_code)
+    outbox = Outbox(producer_config(kafka))
     following = Following(
         settings.models,
         registry,
         TimelineTopic(kafka),
         through_endpoint(settings),
         challengers,
+        Refusals(lambda: alert_values(kafka), lambda events: send_alerts(outbox, kafka, events, group=kafka.inference_group)),
         ahead_us=_us(inference.switch_ahead),
         load_deadline_s=inference.load_deadline.total_seconds(),
     )
@@ -115,7 +119,6 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
         framed=[m.name for m in settings.models if m.publish == "frames"],
         orders=orders,
     )
-    outbox = Outbox(producer_config(kafka))
     idle_wait_s = inference.idle_wait.total_seconds()
     handler = InferenceHandler(
         pipeline, outbox, kafka.topics, idle_wait_s=idle_wait_s, following=following, challengers=challengers

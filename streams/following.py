@@ -18,9 +18,11 @@ import structlog
 
 from models.errors import ModelError, RegistryError, RegistryUnreachable
 from models.timeline import FROM_THE_START_US
+from monitoring.errors import MonitoringError
 from streams import metrics
-from streams.errors import LayoutError, StreamsError
+from streams.errors import StreamsError
 from streams.layout import merge_specs
+from streams.refusals import Refusals, check_of
 from streams.switches import KEPT, NOBODY, ROLES, Order
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Following:
         topic: TimelineTopic,
         serve: Callable[[ModelHandle], ModelHandle] = lambda handle: handle,
         challengers: Challengers | None = None,
+        refusals: Refusals | None = None,
         *,
         ahead_us: int,
         load_deadline_s: float,
@@ -61,6 +64,7 @@ class Following:
         self._topic = topic
         self._serve = serve
         self._challengers = challengers
+        self._refusals = refusals
         self._ahead_us = ahead_us
         self._load_deadline_s = load_deadline_s
         self._loading = asyncio.Lock()
@@ -207,6 +211,7 @@ class Following:
         version = await asyncio.to_thread(self._named, model.name, alias) if alias is not None else NOBODY
         held = (NOBODY, 0.0) if last is None else (last.version, last.share)
         if (version, share if version else 0.0) == held:
+            await self._say(model.name, role, None)
             return
         digest = ""
         if version != NOBODY:
@@ -223,6 +228,7 @@ class Following:
                 raise
             except Exception as e:  # noqa: BLE001 - a bad version is refused, whatever is bad about it
                 self._refused((model.name, version), e)
+                await self._say(model.name, role, (version, e))
                 return
             digest = handle.digest
         order = Order(
@@ -236,6 +242,7 @@ class Following:
             why=f"alias {alias} names it" if version else "no alias names one",
         )
         counted = await asyncio.to_thread(self._topic.append, order)
+        await self._say(model.name, role, None)
         log.info("order", model=model.name, role=role, version=counted.version, effective_from_us=counted.effective_from_us)
 
     def _named(self, model: str, alias: str) -> str:
@@ -263,8 +270,19 @@ class Following:
         ]
         merge_specs(h.spec for h in (*beside, handle))
 
+    async def _say(self, model: str, role: Role, refused: tuple[str, Exception] | None) -> None:
+        """Raise the alert about a version that is refused, or end it."""
+        if self._refusals is None:
+            return
+        try:
+            await asyncio.to_thread(self._refusals.read)
+        except (StreamsError, MonitoringError) as e:
+            log.warning("no alert about refused versions: their topic cannot be read", error=str(e))
+        else:
+            self._refusals.say(model, role, refused)
+
     def _refused(self, version: Version, error: Exception) -> None:
-        check = "layout" if isinstance(error, LayoutError) else str(getattr(error, "check", None) or type(error).__name__)
+        check = check_of(error)
         self._failed[version] = time.monotonic() + _RETRY_S
         metrics.REFUSED.labels(version[0], check).inc()
         log.error(
@@ -279,16 +297,3 @@ def _wish(model: ServedModel, role: Role) -> tuple[str | None, float]:
     if role == "challenger":
         return model.challenger_alias, 0.0
     return (None, 0.0) if model.canary is None else (model.canary.alias, model.canary.share)
-
-
-def switches_due(
-    newest: Iterable[Order], partitions: Iterable[int], seq: Callable[[int, str, Role], int], loaded: Collection[Version]
-) -> list[tuple[int, Order]]:
-    """(partition, order) of the orders that are not in force yet where they could be."""
-    return [
-        (p, o)
-        for o in newest
-        if o.version == NOBODY or (o.model, o.version) in loaded
-        for p in partitions
-        if seq(p, o.model, o.role) < o.seq
-    ]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from streams import metrics
-from streams.following import switches_due
 from streams.idle import IdleClock
 from streams.inference_log import CONTENT_TYPE
 from streams.partitions import VERSIONS
 from streams.rejections import fit, rejection_headers
 from streams.served import StepResult
-from streams.switches import NOBODY, ROLES, SWITCH, History, is_switch, read_switch, switch_bytes
+from streams.switches import NOBODY, ROLES, SWITCH, History, is_switch, read_switch, switch_bytes, switches_due
 from streams.wire import CONTENT_TYPE as CONTENT_TYPE_HEADER
 
 if TYPE_CHECKING:

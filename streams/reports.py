@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from config import Settings
+    from config.sections import Kafka
     from monitoring.alerts import AlertState
     from monitoring.drift import Verdict
     from monitoring.labels import Labels
@@ -45,8 +46,7 @@ class Reports:
         self._outbox = outbox
         self._store = store
         self._topics = settings.kafka.topics
-        self._partitions = settings.kafka.partitions
-        self._source = f"/{settings.kafka.monitor_group}".encode()
+        self._kafka = settings.kafka
 
     def window(self, watch: Watch, judged: Judged, labels: Mapping[int, Labels], *, horizon_us: int) -> None:
         """Report one window of one scorer: its performance record."""
@@ -66,7 +66,7 @@ class Reports:
         key = scorer.model.encode()
         self._outbox.send(
             self._topics.performance,
-            partition=partition_of(key, self._partitions),
+            partition=partition_of(key, self._kafka.partitions),
             key=key,
             value=msgspec.json.encode(record),
             headers=[_JSON],
@@ -88,24 +88,29 @@ class Reports:
 
     def alerts(self, events: list[dict[str, Any]]) -> None:
         """Send and store alert events, in order; each is a CloudEvent keyed by its alert's fingerprint."""
-        for event in events:
-            key = event["fingerprint"].encode()
-            self._outbox.send(
-                self._topics.alerts,
-                partition=partition_of(key, self._partitions),
-                key=key,
-                value=msgspec.json.encode(event),
-                headers=[
-                    _JSON,
-                    ("ce_specversion", b"1.0"),
-                    ("ce_id", event["event_id"].encode()),
-                    ("ce_type", f"trading-ml.alert.{event['state']}".encode()),
-                    ("ce_source", self._source),
-                ],
-            )
-            metrics.ALERTS.labels(event["state"]).inc()
+        send_alerts(self._outbox, self._kafka, events, group=self._kafka.monitor_group)
         if events:
             self._store.add("alerts", arrow_rows("alerts", events))
+
+
+def send_alerts(outbox: Outbox, kafka: Kafka, events: Iterable[Mapping[str, Any]], *, group: str) -> None:
+    """Hand alert events over, in order, each a CloudEvent keyed by its alert's fingerprint."""
+    for event in events:
+        key = event["fingerprint"].encode()
+        outbox.send(
+            kafka.topics.alerts,
+            partition=partition_of(key, kafka.partitions),
+            key=key,
+            value=msgspec.json.encode(event),
+            headers=[
+                _JSON,
+                ("ce_specversion", b"1.0"),
+                ("ce_id", event["event_id"].encode()),
+                ("ce_type", f"trading-ml.alert.{event['state']}".encode()),
+                ("ce_source", f"/{group}".encode()),
+            ],
+        )
+        metrics.ALERTS.labels(event["state"]).inc()
 
 
 def window_quality(

@@ -24,7 +24,7 @@ from streams.errors import StateLayoutError
 from streams.wire import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from streams.wire import Record
 
@@ -240,3 +240,16 @@ def joined_histories(held: bytes, came: bytes) -> bytes:
     entries = {e.order.key: e for e in (*one.entries(), *other.entries())}
     by_number = sorted(entries.values(), key=lambda e: e.order.key)
     return History(by_number, grown=sorted({*one.grown, *other.grown}), cuts=sorted({*one.cuts, *other.cuts})).pack()
+
+
+def switches_due(
+    newest: Iterable[Order], partitions: Iterable[int], seq: Callable[[int, str, Role], int], loaded: Collection[tuple[str, str]]
+) -> list[tuple[int, Order]]:
+    """(partition, order) of the orders that are not in force yet where they could be."""
+    return [
+        (p, o)
+        for o in newest
+        if o.version == NOBODY or (o.model, o.version) in loaded
+        for p in partitions
+        if seq(p, o.model, o.role) < o.seq
+    ]

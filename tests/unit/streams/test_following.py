@@ -13,8 +13,8 @@ from models.spec import ColumnSpec
 from models.timeline import FROM_THE_START_US
 from streams import following as module
 from streams import metrics
-from streams.following import Following, switches_due
-from streams.switches import Order
+from streams.following import Following
+from streams.switches import Order, switches_due
 from tests.unit.streams.following_world import AHEAD_US, NOW_US, FakeRegistry, FakeTopic, World
 from tests.unit.streams.pipes import X, handle
 
