@@ -13,7 +13,7 @@ demo: .venv/.ready ## Watch the whole platform run on real market data (under tw
 	@$(BIN)/trading-ml demo
 
 test: .venv/.ready ## Run the tests, doctests included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.ready ## Lint, format check, types, import contracts, known vulnerabilities, then the tests
 	@$(BIN)/ruff check
