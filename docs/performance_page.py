@@ -110,7 +110,7 @@ def page(folder: Path = BENCHMARKS) -> str:
         most_symbols=scaling["by_symbols"][-1]["symbols"],
         models=_cases(scaling["by_models"], "models", "us_per_prediction"),
         runtimes=_runtimes(runtimes),
-        swaps=_swaps(_read(folder, "swaps")) if (folder / "swaps.json").exists() else "",
+        swaps=_swaps(_read(folder, "swaps")),
     )
 
 

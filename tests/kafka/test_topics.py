@@ -51,7 +51,7 @@ def test_create_makes_every_topic_as_documented_and_can_be_repeated(kafka_cluste
         short = resource.name.removeprefix("made.").removeprefix("made-")
         assert said["cleanup.policy"] == ("compact" if short in COMPACTED else "delete"), resource.name
         own = {name for name, entry in answer.result().items() if entry.source == 1}  # of the topic itself
-        kept = {"min.compaction.lag.ms"} if short == "inference-windows-changelog" else set()
+        kept = {"min.compaction.lag.ms"} if short in {"inference-windows-changelog", "alerts"} else set()
         large = {"max.message.bytes"} if short in LARGE else set()
         assert own == ({"cleanup.policy"} if short in COMPACTED else set()) | large | kept
         if short in LARGE:
