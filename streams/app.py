@@ -123,6 +123,7 @@ def inference_group(settings: Settings, hurried: asyncio.Event) -> Group:
     handler = InferenceHandler(
         pipeline, outbox, kafka.topics, idle_wait_s=idle_wait_s, following=following, challengers=challengers
     )
+    following.in_force = handler.newest_seq
     group = Group(
         settings,
         app_id=kafka.inference_group,

@@ -66,6 +66,7 @@ class Following:
         self._challengers = challengers
         self._refusals = refusals
         self._ahead_us = ahead_us
+        self.in_force: Callable[[str, Role], int] = lambda _model, _role: 0  # the number in force here: the topic may be new
         self._load_deadline_s = load_deadline_s
         self._loading = asyncio.Lock()
         self._failed: dict[Version, float] = {}
@@ -234,9 +235,9 @@ class Following:
         order = Order(
             model=model.name,
             role=role,
-            seq=1 if last is None else last.seq + 1,
+            seq=1 + max(self.in_force(model.name, role), 0 if last is None else last.seq),
             version=version,
-            effective_from_us=max(stream_time_us, 0) + self._ahead_us,
+            effective_from_us=stream_time_us + self._ahead_us if stream_time_us >= 0 else 0,
             digest=digest,
             share=share if version else 0.0,
             why=f"alias {alias} names it" if version else "no alias names one",
@@ -285,9 +286,7 @@ class Following:
         check = check_of(error)
         self._failed[version] = time.monotonic() + _RETRY_S
         metrics.REFUSED.labels(version[0], check).inc()
-        log.error(
-            "version refused, what is in force goes on", model=version[0], version=version[1], check=check, error=str(error)
-        )
+        log.error("version refused, another goes on", model=version[0], version=version[1], check=check, error=str(error))
 
 
 def _wish(model: ServedModel, role: Role) -> tuple[str | None, float]:

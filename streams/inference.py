@@ -175,6 +175,11 @@ class InferenceHandler:
             for handle in list(self._challengers.loaded.values()):
                 self.pipeline.add(handle, apart=True)
 
+    def newest_seq(self, model: str, role: Role) -> int:
+        """The greatest number of an order in force in a partition read, 0 if there is none."""
+        partitions = self.pipeline.partitions
+        return max((partitions.history(p).seq(model, role) for p in partitions), default=0)
+
     def _seq(self, partition: int, model: str, role: Role) -> int:
         """The number of the newest order in force in a partition held; one that was never read has the first champion."""
         if partition in self.pipeline.partitions:

@@ -65,11 +65,19 @@ def test_an_order_is_given_when_the_alias_names_another_version_and_only_then() 
     assert (back.seq, back.version) == (3, "1")
 
 
-def test_an_order_before_any_row_takes_effect_from_the_time_ahead() -> None:
+def test_an_order_before_any_row_takes_effect_at_once() -> None:
     world = World()
     world.registry.aliases["champion"] = "2"
     asyncio.run(world.following.give_orders(stream_time_us=-1))
-    assert world.following.newest()[0].effective_from_us == AHEAD_US
+    assert world.following.newest()[0].effective_from_us == 0
+
+
+def test_numbers_go_on_from_what_is_in_force_though_the_timeline_was_lost() -> None:
+    world = World()
+    world.following.in_force = lambda _model, role: 7 if role == "champion" else 0
+    world.registry.aliases["champion"] = "3"
+    (order,) = world.lead()
+    assert (order.seq, order.version) == (8, "3")
 
 
 @pytest.mark.parametrize(
