@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from models.errors import EndpointUnavailable
 from models.vertex import Endpoint, served_by_endpoint
 from models.vertex_auth import SCOPE, Tokens, google_tokens
+from tests.unit.models.token_server import TokenServer, granting
 from tests.unit.models.vertex_bench import VALUES, Bench, summed
 from tests.unit.models.vertex_server import Issuer, serving
 
@@ -83,58 +79,15 @@ async def test_who_was_refused_with_an_older_token_takes_the_newer_one() -> None
     assert (await tokens.token(), issuer.issued) == ("token-2", 2)
 
 
-class TokenServer(ThreadingHTTPServer):
-    """Google's token endpoint as google-auth asks it: a signed assertion in, a token out."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Grants)
-        self.status = 200
-        self.asked: list[dict[str, list[str]]] = []
-
-
-class _Grants(BaseHTTPRequestHandler):
-    server: TokenServer
-
-    def do_POST(self) -> None:
-        self.server.asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        granted = {"access_token": f"token-{len(self.server.asked)}", "expires_in": 3600, "token_type": "Bearer"}
-        refused = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
-        body = json.dumps(granted if self.server.status == 200 else refused).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture(name="google")
 def fixture_google() -> Iterator[TokenServer]:
-    server = TokenServer()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with granting() as server:
+        yield server
 
 
 @pytest.fixture(name="key_file")
 def fixture_key_file(google: TokenServer, tmp_path: Path) -> Path:
-    key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path / "key.json"
-    account = {
-        "type": "service_account",
-        "client_email": "worker@p.iam.gserviceaccount.com",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "token_uri": f"http://127.0.0.1:{google.server_port}/token",
-    }
-    file.write_text(json.dumps(account))
-    return file
+    return google.write_key(tmp_path / "key.json")
 
 
 @pytest.mark.parametrize("given", [True, False])
