@@ -167,7 +167,8 @@ class Run:
         self.result.must("something was broken", hold=self.result.faults > 0, found=self.result.faults)
         self.result.take(audit(self.names, sent=self.feed.sent))
         for gone in self.crew.exits:
-            line = f"{gone.name} left with {gone.code}: {gone.last_line[:160]}"
+            said = gone.last_line.replace(str(self.folder.parent), "<folder>")
+            line = f"{gone.name} left with {gone.code}: {said[:160]}"
             self.result.exits[line] = self.result.exits.get(line, 0) + 1
         self.result.seconds = self.elapsed
         return self.result
