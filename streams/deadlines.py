@@ -163,7 +163,7 @@ class Deadlines:
             if w not in settled:
                 left[w.symbol].append(w.row)
         for symbol, rows in left.items():
-            self._windows.wait(symbol, tuple(rows))
+            self._windows.wait(symbol, tuple(sorted(rows, key=lambda w: (w.offset, w.model))))  # however the log is cut
 
 
 def _looks(wait: _Wait, served: Served, ticks: Mapping[int, Ticks], arrivals: Iterable[tuple[str, int, int]]) -> Iterable[_Look]:
