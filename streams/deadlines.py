@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from streams.windows import Vectors
 
 MOST_WAITING: Final = 4_096
-"""Rows of a symbol that wait at most, of all models; a row beyond does not wait.
+"""Rows of a symbol that wait at most, of all champions, and again with challengers' among them; a row beyond does not wait.
 
-They are part of the symbol's table value: with names of 200 bytes 1 MiB, which `layout.MAX_STATE_BYTES` leaves of a record.
+They are part of the symbol's table value: with names of 200 bytes 2 MiB, which `layout.MAX_STATE_BYTES` leaves of a record.
 """
 NO_END: Final = 2**63 - 1
 
@@ -107,12 +107,17 @@ class Deadlines:
         begun = {w: n for n, w in enumerate(self._waits)}
         away: dict[Served, dict[_Wait, None]] = {}
         for symbol in symbols:
-            waiting: list[int] = []
+            of_champions: list[int] = []
+            of_all: list[int] = []
             for w in sorted((w for w in begun if w.symbol == symbol), key=lambda w: (w.row.offset, w.row.model)):
-                while waiting and waiting[0] <= w.row.offset:
-                    heappop(waiting)
-                if begun[w] < self._before or len(waiting) < MOST_WAITING:
-                    heappush(waiting, ends.get(w, NO_END))
+                traded = "\x1f" not in w.row.model
+                for waiting in (of_champions, of_all):
+                    while waiting and waiting[0] <= w.row.offset:
+                        heappop(waiting)
+                # No challenger decides what becomes of a champion's row.
+                if begun[w] < self._before or len(of_champions if traded else of_all) < MOST_WAITING:
+                    for waiting in (of_champions, of_all) if traded else (of_all,):
+                        heappush(waiting, ends.get(w, NO_END))
                 elif w in of:
                     away.setdefault(of[w], {})[w] = None
         for served, turned in away.items():

@@ -36,7 +36,7 @@ CLOCK_LAYOUT = SetLayout(CLOCK, (), publication_lag_us=0, depth_rows=1)
 """Clock rows are read in every layout; no window keeps them."""
 
 MAX_DEPTH_ROWS = 65_535
-MAX_STATE_BYTES = 7 * 1024 * 1024
+MAX_STATE_BYTES = 6 * 1024 * 1024
 """A symbol's windows are one table value, so one changelog record: they must fit both (`state`, `clients.MAX_RECORD_BYTES`)."""
 MAX_NAMES_BYTES = 400_000
 """A prediction names its missing columns, and the stale ones again; Kafka takes records of 1 MB unless told otherwise."""

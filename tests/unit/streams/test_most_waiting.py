@@ -14,10 +14,11 @@ from streams import deadlines
 from streams.clients import MAX_RECORD_BYTES
 from streams.inference_log import decode_log
 from streams.layout import MAX_STATE_BYTES
+from streams.partitioner import partition_of
 from streams.pipeline import Pipeline, StepResult
 from streams.state import SymbolState, pack, unpack
 from streams.waiting import Waiting
-from tests.unit.streams.pipes import X, Z, bar, bodies, handle, part, serve
+from tests.unit.streams.pipes import PARTITIONS, X, Z, bar, bodies, handle, part, put_in_force, serve
 from tests.unit.streams.wire import nothing
 
 MOST = 2
@@ -56,6 +57,24 @@ def test_all_models_of_a_symbol_share_the_places() -> None:
     assert [b["prediction_id"] for b in bodies(pipeline.step(part(bar(10, x=1.0)), nothing))] == []
     away = bodies(pipeline.step(part(bar(20, x=1.0), first=1), nothing))
     assert [b["prediction_id"] for b in away] == ["m:1:A:20:0", "n:1:A:20:0"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_challengers_waiting_rows_take_no_champions_place(*, at_once: bool) -> None:
+    rows = [bar(10 * n, x=float(n)) for n in range(1, 5)]
+
+    def run(*, challenged: bool) -> list[bytes]:
+        pipeline = serve(handle("m", [X, Z], deadline_us=LATER))
+        if challenged:
+            challenger = handle("m", [X, Z], deadline_us=LATER, version="2")
+            put_in_force(pipeline, challenger, offsets={partition_of(b"A", PARTITIONS): 0}, seq=1, role="challenger")
+        chunks = [part(*rows, slow(5), first=1)] if at_once else [part(r, first=1 + n) for n, r in enumerate([*rows, slow(5)])]
+        outs = [pipeline.step(chunk, nothing) for chunk in chunks]
+        assert any(out.shadow for out in outs) == challenged
+        return sorted(value for out in outs for _, _, value in out.predictions)
+
+    assert len(run(challenged=False)) == len(rows)
+    assert run(challenged=True) == run(challenged=False)
 
 
 def waiting(pipeline: Pipeline, held: dict[str, int]) -> dict[str, int]:
@@ -115,8 +134,8 @@ def test_who_is_turned_away_does_not_depend_on_the_cuts(moves: list[tuple[str, s
 def test_as_many_as_may_wait_fit_a_table_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     most = deadlines.MOST_WAITING
-    state = SymbolState(0, {}, tuple(Waiting("m" * 200, n, 0, n, n) for n in range(most)))
-    assert len(unpack(pack(state)).waiting) == most
+    state = SymbolState(0, {}, tuple(Waiting("m" * 200, n, 0, n, n) for n in range(2 * most)))
+    assert len(unpack(pack(state)).waiting) == 2 * most
     assert len(pack(state)) + MAX_STATE_BYTES < MAX_RECORD_BYTES
 
 
