@@ -192,15 +192,12 @@ class InferenceHandler:
         known = self.pipeline.partitions
         if self._following is None or any(p not in known for p in held):
             return
-        if self._challengers is None:
-            self._following.forget(self.counted())
-        else:
-            apart = [role for role in ROLES if self._apart(role)]
-            self._following.forget(self.counted([role for role in ROLES if role not in apart]), self.counted(apart))
-            for version in [v for v in known.apart if v not in self._challengers.loaded]:
-                del known.apart[version]
-        for version in [v for v in known.handles if v not in self._following.loaded]:
-            del known.handles[version]
+        usual, apart = ([role for role in ROLES if self._apart(role) == own] for own in (False, True))
+        self._following.forget(self.counted(usual), self.counted(apart))
+        loaded_apart = {} if self._challengers is None else self._challengers.loaded
+        for handles, loaded in ((known.handles, self._following.loaded), (known.apart, loaded_apart)):
+            for version in [v for v in handles if v not in loaded]:
+                del handles[version]
 
     def counted(self, roles: Sequence[Role] = ROLES) -> set[Version]:
         """(model, version) of all that count in a partition read, in these roles."""

@@ -7,12 +7,11 @@ the old layout promised, features it did not keep missing until rows bring them.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.timeline import FROM_THE_START_US
+from models.timeline import FROM_THE_START_US, canary_point
 from streams.records import FeatureDecoder
 from streams.served import Served
 from streams.switches import NOBODY
@@ -30,17 +29,6 @@ if TYPE_CHECKING:
 
 _UNTIL: Final = 2**63 - 1
 _MOST_SHARES: Final = 1 << 18
-
-
-def canary_point(symbol: str) -> float:
-    """Where a symbol stands between 0 and 1: it is the canary's if below the share. The same everywhere and for ever.
-
-    The first 8 bytes of BLAKE2b of its UTF-8 as a big-endian integer, divided by 2**64. A greater share only adds symbols.
-
-    >>> round(canary_point("GOOG"), 6), round(canary_point("AAPL"), 6)
-    (0.357201, 0.419113)
-    """
-    return int.from_bytes(blake2b(symbol.encode(), digest_size=8).digest(), "big") / 2**64
 
 
 class Lane:

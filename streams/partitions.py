@@ -88,13 +88,14 @@ class Partitions:
 
     def wanted(self, partition: int, first_offset: int, load: Load, roles: Sequence[Role] = ROLES) -> list[tuple[str, str]]:
         """(model, version) of what must be at hand, in these roles, before it is read, for the first time, from this offset."""
-        return self._found(partition, first_offset, load).before(first_offset).versions(self.models, roles)
+        return self._found(load(partition, VERSIONS), first_offset).before(first_offset).versions(self.models, roles)
 
     def begin(self, partition: int, first_offset: int, load: Load, scan: Scan) -> None:
         """Read a partition from this offset on. Its waiting rows are made resident."""
-        history = self._found(partition, first_offset, load)
-        if load(partition, VERSIONS) is None:
+        held = load(partition, VERSIONS)
+        if held is None:
             self._dirty.add(partition)
+        history = self._found(held, first_offset)
         self._coming[partition] = [position_of(o) for o in history.offsets_from(first_offset)]
         history = history.before(first_offset)
         self._enter(partition, history, self.layout_of(history))
@@ -160,8 +161,7 @@ class Partitions:
         at = model, version
         return self.apart[at] if role == "challenger" and at in self.apart else self.handles[at]
 
-    def _found(self, partition: int, first_offset: int, load: Load) -> History:
-        held = load(partition, VERSIONS)
+    def _found(self, held: bytes | None, first_offset: int) -> History:
         if held is None:
             return History.starting(list(self.orders.values()), first_offset=first_offset)
         return History.unpack(held)

@@ -69,7 +69,7 @@ class Refusals:
 
 def alert_values(kafka: Kafka) -> Iterable[bytes]:
     """The values of the topic `alerts` up to where it ends now. Raises `BrokerError`."""
-    from streams.commands.tail import records_of
+    from streams.reading import records_of
 
     for record in records_of(kafka, kafka.topics.alerts, from_beginning=True, follow=False):
         value = record.value()

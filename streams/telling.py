@@ -51,6 +51,11 @@ class Telling:
             courier.start()
         atexit.register(self.close)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no receiver is being told: after the end of a duty it takes a moment."""
+        return not any(courier.touring.is_set() for courier in self._couriers)
+
     def duty(self, *, on: bool) -> None:
         """Whether this worker is the one that tells."""
         if on != self.on_duty:
@@ -81,6 +86,7 @@ class Courier(threading.Thread):
         super().__init__(name=f"notify-{receiver.name}", daemon=True)
         self.on_duty = threading.Event()
         self.over = threading.Event()
+        self.touring = threading.Event()
         self._kafka = kafka
         self._receiver = receiver
         self._resend_s = receiver.resend.total_seconds()
@@ -94,6 +100,7 @@ class Courier(threading.Thread):
         while not self.over.is_set():
             if not self.on_duty.wait(1.0):
                 continue
+            self.touring.set()
             try:
                 asyncio.run(self._tour())
             except Exception as e:  # noqa: BLE001 - a receiver's trouble must never become the monitor's
@@ -101,6 +108,8 @@ class Courier(threading.Thread):
                 words = str(e) if isinstance(e, KafkaException) else ""
                 log.warning("telling of alerts begins anew", receiver=self._receiver.name, error=type(e).__name__, reason=words)
                 self.over.wait(1.0 + 4.0 * self._rng())
+            finally:
+                self.touring.clear()
 
     async def _tour(self) -> None:
         tour = Tour(self._kafka, self._receiver, self._send, rng=self._rng)

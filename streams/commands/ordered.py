@@ -27,7 +27,7 @@ def written_orders(kafka: Kafka) -> list[Written]:
     """The orders that count, by model, role and number. Raises `BrokerError`, `TopicError`."""
     import msgspec
 
-    from streams.commands.tail import as_bytes, records_of
+    from streams.reading import as_bytes, records_of
     from streams.switches import Order
 
     counted: dict[tuple[str, str, int], Written] = {}
@@ -118,7 +118,7 @@ class SwitchWatch:
 
 
 def _is_switch_of(key: tuple[str, str, int], message: Any) -> bool:
-    from streams.commands.tail import as_bytes, headers_of
+    from streams.reading import as_bytes, headers_of
     from streams.switches import SWITCH, read_switch
     from streams.wire import CONTENT_TYPE
 

@@ -115,7 +115,7 @@ def _send(kafka: Kafka, chosen: Selection) -> None:
 
 def _refused(kafka: Kafka) -> list[Refused]:
     """All that the rejected topic holds, in the order of time."""
-    from streams.commands.tail import as_bytes, headers_of, records_of
+    from streams.reading import as_bytes, headers_of, records_of
     from streams.replays import refused
 
     found = []

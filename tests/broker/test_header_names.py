@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streams.broker import EmbeddedBroker
-from streams.commands.tail import headers_of
 from streams.partitioner import partition_of
+from streams.reading import headers_of
 from tests import odd_headers
 from tests.broker import inference_judge as judging
 from tests.broker import inference_rows as making

@@ -156,13 +156,18 @@ def test_only_severities_that_are_wanted(kafka: Kafka) -> None:
 
 
 def test_who_is_not_on_duty_tells_nothing(kafka: Kafka) -> None:
-    with Receiver() as receiver, telling(kafka, told(receiver)) as found:
-        wait_until(lambda: settled(kafka))
+    with (
+        Receiver() as receiver,
+        Receiver() as witness,
+        telling(kafka, told(receiver)) as found,
+        telling(kafka, told(witness, "witness")),
+    ):
+        wait_until(lambda: settled(kafka) and settled(kafka, "witness"))
         found.duty(on=False)
-        time.sleep(0.5)
+        wait_until(lambda: found.idle)
         alerts = Alerts(kafka)
         alerts.window(a=0.5)
-        time.sleep(0.5)
+        wait_until(lambda: len(witness.taken) == 1)
         assert receiver.asked == 0
         found.duty(on=True)
         wait_until(lambda: len(receiver.taken) == 1)

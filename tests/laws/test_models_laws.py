@@ -23,7 +23,6 @@ from models.reference import column_reference
 from models.runtimes import EXTRAS, load_forest
 from models.score import Scores, score
 from models.spec import ColumnReference, ColumnSpec, FeatureSetSpec, ServingSpec
-from models.timeline import Entry, Timeline, version_at
 
 Floats = NDArray[np.float64]
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -68,19 +67,6 @@ def test_reference_bins_hold_every_row_once(values: list[float], bins: int) -> N
     assert list(r.counts) == [*brute, len(values) - len(present)]
     assert (r.low, r.high) == (min(present), max(present))
     assert -1.0 <= r.rho <= 1.0
-
-
-@given(
-    starts=st.sets(st.integers(-50, 50), max_size=8),
-    times=arrays(np.int64, st.integers(0, 40), elements=st.integers(-60, 60)),
-    cut=st.integers(0, 40),
-)
-def test_the_version_of_a_row_does_not_depend_on_the_chunk(starts: set[int], times: NDArray[np.int64], cut: int) -> None:
-    timeline = Timeline(tuple(Entry(us, str(i)) for i, us in enumerate(sorted(starts))))
-    at = version_at(timeline, times)
-    brute = [sum(start <= t for start in starts) - 1 for t in times.tolist()]
-    assert at.tolist() == brute
-    assert [*version_at(timeline, times[:cut]), *version_at(timeline, times[cut:])] == brute
 
 
 WIDTH = 7

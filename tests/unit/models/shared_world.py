@@ -46,7 +46,7 @@ class World:
         return Answer(self.alias, alias, self.digest)
 
     def worker(self, name: str, **changes: float) -> SharedCache:
-        return SharedCache(self.folder / name, ask_alias=self.ask, bucket="gs://bucket/cache", **changes)  # type: ignore[arg-type]
+        return SharedCache(self.folder / name, ask_alias=self.ask, bucket="gs://bucket/cache", **changes)  # type: ignore[arg-type]  # each its own type
 
     def note(self, cache: SharedCache) -> None:
         cache.note("m", self.ask)

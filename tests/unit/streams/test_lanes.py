@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.timeline import FROM_THE_START_US
-from streams.lanes import Lane, canary_point
+from models.timeline import FROM_THE_START_US, canary_point
+from streams.lanes import Lane
 from streams.layout import merge_specs
 from streams.records import FeatureBatch
 from streams.switches import KEPT, NOBODY, History, InForce, Order

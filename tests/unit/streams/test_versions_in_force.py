@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from models.spec import ColumnSpec, Lag
-from streams.lanes import canary_point
+from models.timeline import canary_point
 from streams.partitioner import partition_of
 from streams.partitions import VERSIONS
 from streams.pipeline import STREAM_TIME

@@ -69,10 +69,10 @@ def test_text_beyond_any_need_is_not_read(victim: Callable[[str], Path], sentine
 
 @pytest.mark.parametrize("flavor", ["lightgbm", "sklearn", "xgboost", "onnx"])
 def test_a_path_that_leaves_the_folder_is_no_name_of_a_model(victim: Callable[[str], Path], sentinel: Path, flavor: str) -> None:
-    key = ALLOWED[flavor].key  # type: ignore[index]
+    key = ALLOWED[flavor].key  # type: ignore[index]  # a flavor's name, as text
     for path in ("../outside", "/etc/passwd", "./model.lgb", "extra_files/../../x", ["model.onnx"], 3, None, {"a": "b"}):
         folder = victim(flavor)
-        edit(folder, lambda f, path=path: f[flavor].update({key: path}))  # type: ignore[misc]
+        edit(folder, lambda f, path=path: f[flavor].update({key: path}))  # type: ignore[misc]  # bound now
         assert_refused(folder, sentinel, "is loaded, a data-only format")
 
 

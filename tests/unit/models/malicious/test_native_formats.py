@@ -104,7 +104,7 @@ def test_xgboost_trees_that_lead_astray(
 def test_xgboost_claims_of_other_dimensions_are_refused(victim: Callable[[str], Path]) -> None:
     for field, value in (("num_feature", HUGE), ("num_class", 3), ("num_target", 2)):
         folder = victim("xgboost")
-        forged_xgboost(folder, lambda m, f=field, v=value: m["learner_model_param"].update({f: str(v)}))  # type: ignore[misc]
+        forged_xgboost(folder, lambda m, f=field, v=value: m["learner_model_param"].update({f: str(v)}))  # type: ignore[misc]  # bound now
         with pytest.raises((SpecError, UntrustedModel)):
             load(folder)
 
