@@ -91,6 +91,7 @@ def faults(world: World) -> list[str]:
     if world.stalled is not None:
         return [f"it does not come to rest: {world.stalled}"]
     broker = world.broker
+    found += [f"a worker ended by its own fault: {why}" for why in world.did if why.startswith(("crashed: ", "70: "))]
     one = truth(broker, world.registry.versions, world.registry.orders)
     first: dict[str, int] = {}
     for p in range(PARTITIONS):

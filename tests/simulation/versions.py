@@ -82,7 +82,7 @@ class Knowing:
             if missing:
                 await self.have(missing)
 
-    def forget(self, keep: set[tuple[str, str]]) -> None:
-        needed = {*keep, *self.ordered()}
+    def forget(self, keep: set[tuple[str, str]], challengers: set[tuple[str, str]]) -> None:
+        needed = {*keep, *challengers, *self.ordered()}
         for v in [v for v in self.loaded if v not in needed]:
             del self.loaded[v]
