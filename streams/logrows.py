@@ -39,6 +39,8 @@ _MAX_OFFSET = 1 << 63 - INDEX_BITS
 class LogRows:
     """One record's rows. `vectors` float64 (rows, columns), all other arrays (rows,); `table` is all of it as Arrow.
 
+    `log_us` is the record's time in the log, Kafka's timestamp: when its predictions were published.
+
     `source` is the topic and partition the rows were read from, in one word; `own` and `decided` are their places in it and
     the places where their waits ended, as positions (`wire`), `AT_ONCE` where they did not wait. Rows of earlier releases are
     as if they had waited, in a source that is the log's own partition: decided by their record, their own place the index in it.
@@ -49,6 +51,7 @@ class LogRows:
     topic: str
     partition: int
     offset: int
+    log_us: int
     horizon_us: int
     ts_event_us: NDArray[np.int64]
     value: NDArray[np.float64]  # NaN where abstained
@@ -106,6 +109,7 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
         part.topic,
         part.partition,
         r.offset,
+        r.timestamp * 1000,
         int(horizon_us[0]) if len(table) else 0,
         ts_event_us,
         np.where(abstained, np.nan, _numbers(table, "value")),
