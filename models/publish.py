@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from models.handle import Predict
     from models.spec import ColumnSpec, FeatureSetSpec, Runtime, ServingSpec
@@ -81,13 +81,17 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
     x: NDArray[np.float64],
     tracking_uri: str,
     groups: NDArray[np.generic] | None = None,
+    times: ArrayLike | None = None,
     x_calibration: NDArray[np.float64] | None = None,
     y_calibration: NDArray[np.float64] | None = None,
     groups_calibration: NDArray[np.generic] | None = None,
+    times_calibration: ArrayLike | None = None,
     residuals: Sequence[float] | None = None,
     level: float = 0.9,
     min_completeness: float = 0.0,
     bins: int = 10,
+    levels: Sequence[str] = (),
+    components: int | None = None,
     artifact_root: str | Path | None = None,
     alias: str | None = "champion",
     experiment: str = EXPERIMENT,
@@ -101,9 +105,15 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
       `models.native_sklearn` serves; the table in `models.saving`, and docs/publishing.md with an example of each.
     - `columns`, in the order of the model's inputs; `feature_sets` and `trigger` as in `ServingSpec`.
     - `x` float64[rows, columns]: training rows in time order, NaN = missing; the reference bins come from them.
-      `groups` [rows]: the symbol of each row, when several are stacked (for `rho`); `groups_calibration` likewise.
+      `groups` [rows]: the symbol of each row, when several are stacked; `times` [rows]: the event time of each row in us, or
+      datetime64. From both follows how many independent rows they are worth, which is what drift is judged by; with times
+      they need not be in time order. `groups_calibration` and `times_calibration` likewise.
     - calibration: `x_calibration`, `y_calibration` (rows the model has not seen), or `residuals` = outcome minus
       prediction. At level 0.9 at least 9 are needed; some hundreds make `p_up` fine-grained.
+      With y_calibration of at least 200 rows the spec also says what errors to expect where (`models.loss_estimate`).
+    - `levels`: columns whose numbers are names (a sector code), at most 50 each; columns of 0 and 1 are found unasked.
+    - `components`: how many principal components say how the columns hang together (`models.reconstruction`); None takes as
+      many as explain 80 % of the variance, at most 8; 0 leaves it out.
     - `artifact_root`: folder or ``gs://`` for a new experiment's files (setting `mlflow.model_registry`); None leaves
       it to the tracking server.
     - `alias`: None registers without serving.
@@ -134,13 +144,17 @@ def publish(  # noqa: PLR0913 - one keyword for each thing a served version is m
             horizon_us=horizon_us,
             x=x,
             groups=groups,
+            times=times,
             x_calibration=x_calibration,
             y_calibration=y_calibration,
             groups_calibration=groups_calibration,
+            times_calibration=times_calibration,
             residuals=residuals,
             level=level,
             min_completeness=min_completeness,
             bins=bins,
+            levels=levels,
+            components=components,
             runtime=runtime,
         )
         extra = [Path(scratch) / "serving_spec.json", Path(scratch) / "example.json"]

@@ -19,12 +19,41 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from math import inf
 from typing import Literal
 
 import msgspec
 
 from models.bars import Sessions
 from models.errors import SpecError
+from models.trained import (
+    AdditiveLoss,
+    ColumnReference,
+    LossEstimate,
+    Reconstruction,
+    cells_of,
+    column_contradictions,
+    loss_contradictions,
+    reconstruction_contradictions,
+    sparse,
+)
+
+__all__ = [
+    "LAYOUT",
+    "MAX_US",
+    "AdditiveLoss",
+    "ColumnReference",
+    "ColumnSpec",
+    "FeatureSetSpec",
+    "Lag",
+    "LossEstimate",
+    "Reconstruction",
+    "Runtime",
+    "ServingSpec",
+    "decode_spec",
+    "depth_rows",
+    "encode_spec",
+]
 
 LAYOUT = 1
 """Number of the serving-spec layout written by this version."""
@@ -81,27 +110,16 @@ class FeatureSetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     sessions: Sessions = ()
 
 
-class ColumnReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A column's training distribution: fixed quantile bins and their counts.
-
-    `edges`: float[bins - 1], strictly ascending inner edges; bin k holds edges[k-1] < x <= edges[k] (the
-    outer bins are open). `counts`: int[bins + 1], the last for missing. `low`, `high`: training range.
-    `rho`: lag-1 autocorrelation in training order, for the effective sample size.
-    """
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    low: float
-    high: float
-    rho: float = 0.0
-
-
 class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All a worker must know to serve one model version. Built by `models.publish`, checked by `check`.
 
     `deadline_us`: how long a trigger row may wait, in stream time, for a required column of another feature set; 0 does
     not wait. `min_completeness`: share of the required columns below which the record is an abstention. `runtime`: what
     computes the answers; a spec that does not say means, and is written for, "native".
+
+    For the monitor alone: `reference` and `prediction_reference`, the training distributions; `rows_per_instant`, training
+    rows for each distinct event time; `reconstruction`, how the columns hang together; `loss_estimate`, what errors to expect
+    in which part of the data.
     """
 
     layout: int = LAYOUT
@@ -117,6 +135,9 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     reference: dict[str, ColumnReference] = {}
     prediction_reference: ColumnReference | None = None
     runtime: Runtime = "native"
+    rows_per_instant: float = 1.0
+    reconstruction: Reconstruction | None = None
+    loss_estimate: LossEstimate | None = None
 
     def check(self) -> ServingSpec:
         """Return self, or raise `SpecError` naming the first contradiction and what would be right."""
@@ -158,6 +179,23 @@ def _contradictions(spec: ServingSpec) -> list[str]:
             wrong.append(f"column {c.name!r} reads {c.feature!r}, which feature set {c.feature_set!r} does not have")
         if c.max_age_us is not None and c.max_age_us < 0:
             wrong.append(f"column {c.name!r}: max_age_us {c.max_age_us} is negative")
+    return wrong + _trained_contradictions(spec)
+
+
+def _trained_contradictions(spec: ServingSpec) -> list[str]:
+    wrong: list[str] = []
+    if not 1.0 <= spec.rows_per_instant < inf:
+        wrong.append(f"rows_per_instant {spec.rows_per_instant} is not at least 1")
+    for name, r in spec.reference.items():
+        wrong += column_contradictions(f"reference of column {name!r}", r)
+    if spec.prediction_reference is not None:
+        wrong += column_contradictions("prediction_reference", spec.prediction_reference)
+    if spec.reconstruction is not None:
+        wrong += reconstruction_contradictions(spec.reconstruction, len(spec.columns))
+    if spec.loss_estimate is not None:
+        cells = {name: len(r.counts) for name, r in cells_of(spec.reference, spec.prediction_reference).items()}
+        wrong += loss_contradictions("absolute", spec.loss_estimate.absolute, cells)
+        wrong += loss_contradictions("squared", spec.loss_estimate.squared, cells)
     return wrong
 
 
@@ -193,14 +231,24 @@ def depth_rows(columns: tuple[ColumnSpec, ...], feature_set: str, bar_us: int) -
     return rows + max(4, rows // 4)
 
 
-def encode_spec(spec: ServingSpec) -> bytes:
-    """The canonical JSON of a spec: fields in declaration order, maps sorted by key; no `runtime` where it is "native".
+_LATER = (("runtime", "native"), ("rows_per_instant", 1.0), ("reconstruction", None), ("loss_estimate", None))
 
-    So a spec written before there were runtimes has the text, and the digest, that it was published with.
+
+def encode_spec(spec: ServingSpec) -> bytes:
+    """The canonical JSON of a spec: fields in declaration order, maps sorted by key.
+
+    Fields that came later are left out at their defaults, so a spec written before there were runtimes, levels or
+    reconstructions has the text, and the digest, that it was published with.
     """
     fields = msgspec.to_builtins(spec, order="deterministic")
-    if spec.runtime == "native":
-        del fields["runtime"]
+    for name, default in _LATER:
+        if fields[name] == default:
+            del fields[name]
+    fields["reference"] = {name: sparse(r) for name, r in fields["reference"].items()}
+    if fields["prediction_reference"] is not None:
+        fields["prediction_reference"] = sparse(fields["prediction_reference"])
+    if "reconstruction" in fields:
+        fields["reconstruction"]["error"] = sparse(fields["reconstruction"]["error"])
     return msgspec.json.encode(fields)
 
 

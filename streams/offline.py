@@ -80,7 +80,9 @@ def through_pipeline(spec: ServingSpec, *, version: str) -> Vectorizer:
     Raises `LayoutError` for a spec that cannot be served.
     """
     # Calibration and reference do not touch vectors, and would be worked through for every row.
-    bare = msgspec.structs.replace(spec, residuals=(), reference={}, prediction_reference=None)
+    bare = msgspec.structs.replace(
+        spec, residuals=(), reference={}, prediction_reference=None, reconstruction=None, loss_estimate=None
+    )
     handle = ModelHandle(name=spec.model, version=version, digest="", spec=bare, predict=lambda x: np.zeros(len(x)))
     encode = msgspec.json.Encoder().encode
 

@@ -139,6 +139,7 @@ def _show_lines(found: ListedVersion, spec: ServingSpec, metrics: dict[str, floa
     yield f"  abstains    where less than {spec.min_completeness:g} of the required columns is there"
     answers = "and the prediction" if spec.prediction_reference is not None else "not the prediction"
     yield f"  reference   {len(spec.reference)} of {len(spec.columns)} columns, {answers}"
+    yield from _trained_lines(spec)
     for name, one in sorted(spec.feature_sets.items()):
         sessions = f", {len(one.sessions)} sessions" if one.sessions else ""
         yield (
@@ -151,6 +152,26 @@ def _show_lines(found: ListedVersion, spec: ServingSpec, metrics: dict[str, floa
         yield f"  metric      {name} {value:g}"
     for name, tag in sorted(found.tags.items()):
         yield f"  tag         {name} {tag}"
+
+
+def _trained_lines(spec: ServingSpec) -> Iterator[str]:
+    """What else of training the monitor holds serving against; nothing of a version published before there was more."""
+    from streams.spec_diff import level_columns
+
+    levels = level_columns(spec)
+    if levels:
+        yield f"  levels      {', '.join(levels)}"
+    if spec.rows_per_instant != 1.0:
+        yield f"  instants    {spec.rows_per_instant:.4g} training rows in each"
+    if spec.reconstruction is not None:
+        r = spec.reconstruction
+        yield f"  components  {len(r.components)}, which explain {r.explained:.0%} of the variance of the columns"
+    if spec.loss_estimate is not None:
+        loss = spec.loss_estimate
+        yield (
+            f"  losses      absolute {loss.absolute.intercept:.3g} on average, {loss.absolute.explained:.1%} of its variance "
+            f"foreseen; squared {loss.squared.intercept:.3g}, {loss.squared.explained:.1%}"
+        )
 
 
 def column_text(c: ColumnSpec) -> str:

@@ -46,11 +46,15 @@ _MARKET_COLUMNS = ("sp500_ret_1m", "sp500_ret_3m", "sp500_drawdown_12m")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of the past in time order: `x` float64[rows, columns], `y` outcomes float64[rows], `symbols` [rows] whose they are."""
+    """Rows of the past in time order: `x` float64[rows, columns], `y` outcomes float64[rows], `symbols` [rows] whose they are.
+
+    `ts_event_us` int64[rows]: when.
+    """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     symbols: NDArray[np.str_]
+    ts_event_us: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +162,11 @@ def publish_champion(trained: Trained, *, tracking_uri: str, artifact_root: str 
         horizon_us=spec.horizon_us,
         x=trained.learned.x,
         groups=trained.learned.symbols,
+        times=trained.learned.ts_event_us,
         x_calibration=trained.calibration.x,
         y_calibration=trained.calibration.y,
         groups_calibration=trained.calibration.symbols,
+        times_calibration=trained.calibration.ts_event_us,
         level=spec.level,
         tracking_uri=tracking_uri,
         artifact_root=artifact_root,
@@ -168,7 +174,8 @@ def publish_champion(trained: Trained, *, tracking_uri: str, artifact_root: str 
 
 
 def _part(table: pd.DataFrame, names: list[str]) -> Part:
-    return Part(table[names].to_numpy(np.float64), table["value"].to_numpy(np.float64), table["symbol"].to_numpy(np.str_))
+    x, y = table[names].to_numpy(np.float64), table["value"].to_numpy(np.float64)
+    return Part(x, y, table["symbol"].to_numpy(np.str_), table["ts_event_us"].to_numpy(np.int64))
 
 
 def _no_bars() -> Bars:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[3] / "docs" / "publishing.md"
 
 
-def test_the_four_examples_publish_versions_that_load(
+def test_the_examples_publish_versions_that_load(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(store.root)
@@ -32,6 +32,7 @@ def test_the_four_examples_publish_versions_that_load(
         handle = registry.load(name, version)
         assert handle.predict(scope["x_fresh"]).shape == (150,)
         assert sum(handle.spec.reference["ret_1"].counts) == 250
+    assert registry.load("panel", "1").predict(scope["panel"]).shape == (1_200,)
 
 
 def test_the_page_names_every_check() -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.dependence import autocorrelation
 from models.errors import SpecError
-from models.reference import autocorrelation, column_reference
+from models.reference import column_reference
 
 
 def test_an_untied_column_has_equal_bins() -> None:
