@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from config.alert_rules import AlertRules
 from config.durations import Duration
 from config.errors import ConfigError
 from config.fields import Name, Number, Secret, SecretUrl, Variable, Whole, url_fault
+from config.keys import Right
 from config.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_GROUPS_TEXT = "groups with symbols or patterns of them, such as {energy: [XOM, CVX], currencies: ['*/USD']}"
+_MOST_GROUPS = 100
+_REST = "other"
+Reason = Literal["feature_drift", "prediction_drift", "multivariate_drift", "concept_drift", "quality"]
+"""An alert that more training may cure."""
+_REASONS_TEXT = f"a list of {', '.join(get_args(Reason))}"
+
+
+def _groups(value: object) -> object:
+    """Groups of symbols, or their JSON. All of it is looked at here, so that what is said names the key."""
+    found = _read(value)
+    right = isinstance(found, dict) and all(
+        isinstance(group, str)
+        and group.strip() == group != ""
+        and isinstance(symbols, list)
+        and symbols
+        and all(isinstance(symbol, str) and symbol for symbol in symbols)
+        for group, symbols in found.items()
+    )
+    if not right:
+        raise ValueError(f"should be {_GROUPS_TEXT}")
+    if _REST in found:
+        raise ValueError(f"names a group {_REST!r}, as the symbols are called that are in no group; choose another name")
+    if len(found) > _MOST_GROUPS:
+        raise ValueError(f"names {len(found)} groups; use at most {_MOST_GROUPS}")
+    return found
+
+
+def _reasons(value: object) -> object:
+    found = _read(value)
+    if not isinstance(found, list | tuple) or not all(isinstance(r, str) and r in get_args(Reason) for r in found):
+        raise ValueError(f"should be {_REASONS_TEXT}")
+    return list(dict.fromkeys(found))
+
+
+def _read(value: object) -> Any:
+    """The value, read as JSON where a variable of the environment gave it as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+SymbolGroups = Annotated[dict[str, list[str]], BeforeValidator(_groups), Right(_GROUPS_TEXT)]
+Reasons = Annotated[list[Reason], BeforeValidator(_reasons), Right(_REASONS_TEXT)]
 
 
 class Receiver(Section):
@@ -78,6 +129,20 @@ class Receiver(Section):
         return self.model_copy(update=found)
 
 
+class Retrain(Section):
+    """When a new training is asked for."""
+
+    enabled: bool = Field(default=True, description="Whether requests are published, with their evidence.")
+    cooldown: Duration = Field(
+        default=timedelta(days=1),
+        description="Time after a request for a model before the next; what fires meanwhile is counted.",
+    )
+    on: Reasons = Field(
+        default=list(get_args(Reason)),
+        description="Alerts that ask for it when they begin to fire: drift only as critical, the others always.",
+    )
+
+
 class Monitoring(Section):
     """The monitor group: drift, quality, alerts."""
 
@@ -93,6 +158,20 @@ class Monitoring(Section):
     label_timeout: Duration = Field(
         default=timedelta(days=30), description="Time after its horizon at which a prediction without outcome is given up."
     )
+    revise_within: Duration = Field(
+        default=timedelta(days=1),
+        description="Event time after a window's end in which late or revised outcomes still change what was reported of it; "
+        "`label_timeout` at most.",
+    )
+    symbol_groups: SymbolGroups = Field(
+        default={},
+        description="Groups whose quality is reported too, each with symbols or patterns (*, ?, [abc]); in a variable as JSON.",
+    )
+    log_to_registry: bool = Field(
+        default=True, description="Whether each window's quality and drift are logged at the model version's run in MLflow."
+    )
+    retrain: Retrain = Field(default_factory=Retrain, description="When a new training is asked for.")
+    rules: AlertRules = Field(default_factory=AlertRules, description="What alerts watch; docs/alerts.md.")
     notify: tuple[Receiver, ...] = Field(default=(), max_length=16, description="Who is told of alerts; docs/alerts.md.")
 
     @model_validator(mode="after")

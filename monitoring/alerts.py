@@ -47,7 +47,9 @@ class Observation:
     """One measured value, once per window. `raise_at` below `clear_at` means that small values are bad.
 
     `significant`: chance does not explain it, else it cannot raise. `quiet`: chance explains it with room to spare, so it
-    clears whatever its size (in a small window the value of pure noise may lie above any threshold).
+    clears whatever its size (in a small window the value of pure noise may lie above any threshold). `inhibited`: another alert
+    explains it (its feature set is silent), so it cannot raise: pending goes back, firing stays and may clear. `policy`: its
+    rule's own, in place of the one `decide` is given.
     """
 
     labels: Mapping[str, str]
@@ -57,6 +59,8 @@ class Observation:
     severity: Severity = "warn"
     significant: bool = True
     quiet: bool = False
+    inhibited: bool = False
+    policy: AlertPolicy | None = None
     summary: str = ""
     description: str = ""
 
@@ -64,7 +68,7 @@ class Observation:
     def over(self) -> bool:
         """Bad enough to raise."""
         reached = self.value >= self.raise_at if self.raise_at >= self.clear_at else self.value <= self.raise_at
-        return self.significant and reached
+        return self.significant and reached and not self.inhibited
 
     @property
     def under(self) -> bool:
@@ -137,7 +141,8 @@ def decide(
     for seen in observations:
         key = fingerprint(seen.labels)
         alert = after.get(key, Alert(fingerprint=key, labels=dict(seen.labels), updated_us=now_us - 1))
-        changed = _step(alert, seen, now_us, policy) if now_us > alert.updated_us else None
+        own = policy if seen.policy is None else seen.policy
+        changed = _step(alert, seen, now_us, own) if now_us > alert.updated_us else None
         if changed is not None:
             after[key] = changed
             events.append(changed.record())
@@ -179,7 +184,7 @@ def _step(alert: Alert, seen: Observation, now_us: int, policy: AlertPolicy) -> 
             return _measured(_ended(alert, now_us), seen)
         worse = seen.over and (alert.severity, seen.severity) == ("warn", "critical")
         return _measured(replace(alert, severity="critical", updated_us=now_us), seen) if worse else None
-    if alert.state == "pending" and seen.under:
+    if alert.state == "pending" and (seen.under or seen.inhibited):
         return _measured(_ended(alert, now_us), seen)
     if not seen.over:
         return None

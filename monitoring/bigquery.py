@@ -34,7 +34,10 @@ _TYPES: dict[ColumnType, tuple[str, str]] = {
 
 
 class BigQueryWarehouse:
-    """The tables of `monitoring.warehouse` in `project.dataset`; dataset and tables are made where absent."""
+    """The tables of `monitoring.warehouse` in `project.dataset`; dataset and tables are made where absent.
+
+    A table of an earlier release gets the columns it lacks. BigQuery may refuse rows that have them for some minutes after.
+    """
 
     def __init__(self, *, project: str, dataset: str, client: bigquery.Client | None = None, timeout_s: float = 30.0) -> None:
         """`client`: for tests and special credentials; by default Google's application default credentials are used."""
@@ -53,7 +56,13 @@ class BigQueryWarehouse:
             self._client.create_dataset(self._name, exists_ok=True, timeout=timeout_s)
             for name, spec in TABLES.items():
                 fields = [bigquery.SchemaField(column, *_TYPES[kind]) for column, kind in spec.columns.items()]
-                self._client.create_table(bigquery.Table(f"{self._name}.{name}", fields), exists_ok=True, timeout=timeout_s)
+                wanted = bigquery.Table(f"{self._name}.{name}", fields)
+                found = self._client.create_table(wanted, exists_ok=True, timeout=timeout_s)
+                there = {field.name for field in found.schema}
+                lacking = [field for field in fields if field.name in spec.later and field.name not in there]
+                if lacking:
+                    found.schema = [*found.schema, *lacking]
+                    self._client.update_table(found, ["schema"], timeout=timeout_s)
         except self._errors as e:
             raise WarehouseError(f"BigQuery dataset {self._name} cannot be opened: {e}; check `database.*`") from e
 

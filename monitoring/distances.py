@@ -1,7 +1,7 @@
 """How far counts lie from their reference: four distances, all from the same bins.
 
-Core. Every function takes a `Reference` and counts int64[columns, bins + 1] and answers float64[columns];
-NaN where either side has nothing to compare.
+Core. Every function takes a `Reference` and judged counts int64[columns, bins + 1] (`monitoring.reference.fold`) and answers
+float64[columns]; NaN where either side has nothing to compare, and where the distance needs an order that levels lack.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def psi(reference: Reference, counts: Ints) -> Floats:
 
         PSI = sum_k (p_k - q_k) ln(p_k / q_k)
 
-    over all bins, missing included, with p and q smoothed by half a count per bin (Jeffreys' prior), so an
-    empty bin costs a finite amount that shrinks as rows grow. Jeffreys 1946, "An invariant form for the prior
-    probability in estimation problems"; as PSI in Siddiqi 2006, "Credit Risk Scorecards"; its sampling
+    over all cells, missing included (unless the reference leaves it out), with p and q smoothed by half a count per
+    cell (Jeffreys' prior), so an empty cell costs a finite amount that shrinks as rows grow. Jeffreys 1946, "An invariant
+    form for the prior probability in estimation problems"; as PSI in Siddiqi 2006, "Credit Risk Scorecards"; its sampling
     distribution in Yurdakul 2018, "Statistical properties of population stability index".
 
     >>> from monitoring.reference import Reference
@@ -33,12 +33,15 @@ def psi(reference: Reference, counts: Ints) -> Floats:
     >>> psi(r, np.array([[80, 20, 0]])).round(2).tolist()
     [0.4]
     """
-    real = _real(reference)
-    cells = (reference.bins + 1)[:, None]
+    return _known(psi_terms(reference, counts).sum(axis=1), counts.sum(axis=1), reference.counts.sum(axis=1))
+
+
+def psi_terms(reference: Reference, counts: Ints) -> Floats:
+    """What each judged cell adds to the PSI, never negative: float64[columns, bins + 1], 0 where there is no such cell."""
+    cells = (reference.bins + reference.absent)[:, None]
     p = (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 0.5 * cells)
     q = (reference.counts + 0.5) / (reference.counts.sum(axis=1, keepdims=True) + 0.5 * cells)
-    terms = (p - q) * np.log(p / q)
-    return _known(terms.sum(axis=1, where=real), counts.sum(axis=1), reference.counts.sum(axis=1))
+    return np.where(_real(reference), (p - q) * np.log(p / q), 0.0)
 
 
 def jensen_shannon(reference: Reference, counts: Ints) -> Floats:
@@ -74,7 +77,7 @@ def ks(reference: Reference, counts: Ints) -> Floats:
     [0.3]
     """
     gap = np.abs(_cumulative(counts) - _cumulative(reference.counts)).max(axis=1)
-    return _known(gap, counts[:, :-1].sum(axis=1), reference.counts[:, :-1].sum(axis=1))
+    return _ordered(reference, gap, counts)
 
 
 def wasserstein(reference: Reference, counts: Ints) -> Floats:
@@ -97,14 +100,15 @@ def wasserstein(reference: Reference, counts: Ints) -> Floats:
     middles = (limits[:, :-1] + limits[:, 1:]) / 2  # (columns, bins)
     gap = np.abs(_cumulative(counts) - _cumulative(reference.counts))[:, :-1]
     distance = (gap * np.abs(np.diff(middles, axis=1))).sum(axis=1)
-    return _known(distance, counts[:, :-1].sum(axis=1), reference.counts[:, :-1].sum(axis=1))
+    return _ordered(reference, distance, counts)
 
 
 def _real(reference: Reference) -> NDArray[np.bool_]:
-    """(columns, bins + 1): which cells exist; the rest is padding."""
-    width = reference.shape[1]
-    cell = np.arange(width)
-    return np.asarray((cell[None, :] < reference.bins[:, None]) | (cell == width - 1)[None, :])
+    """(columns, bins + 1): which cells are judged; the rest is padding, or missing where that is left out."""
+    cell = np.arange(reference.counts.shape[1])
+    real = cell[None, :] < reference.bins[:, None]
+    real[:, -1] = reference.absent
+    return np.asarray(real)
 
 
 def _shares(counts: Ints) -> Floats:
@@ -115,6 +119,13 @@ def _cumulative(counts: Ints) -> Floats:
     """Distribution function at every bin's upper edge, missing left out: (columns, bins)."""
     present = counts[:, :-1]
     return np.asarray(present.cumsum(axis=1) / np.maximum(present.sum(axis=1, keepdims=True), 1))
+
+
+def _ordered(reference: Reference, distance: Floats, counts: Ints) -> Floats:
+    """The distance of the values present; NaN for levels, which have no order."""
+    known = _known(distance, counts[:, :-1].sum(axis=1), reference.counts[:, :-1].sum(axis=1))
+    known[list(reference.levels)] = np.nan
+    return known
 
 
 def _known(distance: Floats, observed: Ints, expected: Ints) -> Floats:

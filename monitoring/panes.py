@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from monitoring import instants
 from monitoring.drift import count, encode, tally
 from monitoring.errors import StateError
 from monitoring.packing import Reader, Writer
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
 
     from monitoring.reference import Floats, Ints, Reference
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """Number of the packed layout written by this version; it stands first in the bytes.
 
-Layout 1 kept one offset of the inference log for each source, its record being the last counted; it is still read.
+Layouts 1 and 2 counted coarser cells and no instants: of them only how far each source was counted is read, so rows are still
+counted once, but counts start afresh. Layout 1 kept one offset of the inference log for each source, its record being the last
+counted.
 """
 
 AT_ONCE: Final = -1
@@ -71,7 +74,24 @@ class Window:
     start_us: int
     end_us: int
     rows: int
-    counts: Ints  # (columns, bins + 1)
+    counts: Ints  # (columns, bins + 3)
+    instants: int
+    """Distinct event times of the rows; from 512 in one pane an estimate (`monitoring.instants`)."""
+    by_pane: tuple[Ints, ...] = ()
+    """Counts of the panes that have rows, oldest first."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pane:
+    counts: Ints  # (columns, bins + 3)
+    times: instants.Sketch
+
+    def add(self, other: _Pane) -> None:
+        self.counts = self.counts + other.counts
+        self.times = instants.joined(self.times, other.times)
+
+    def instants(self, rows: int) -> int:
+        return min(instants.distinct(self.times), rows)
 
 
 class Panes:
@@ -88,7 +108,9 @@ class Panes:
         self.newest: int | None = None
         self.late_rows = 0
         self.watermarks: dict[str, Marks] = {}
-        self._counts: dict[int, Ints] = {}
+        self.note = ""
+        """What was lost in reading packed panes of an older layout."""
+        self._panes: dict[int, _Pane] = {}
 
     def add(self, values: Floats, ts_event_us: Ints, *, source: str, own: Ints, decided: Ints) -> list[Window]:
         """Count rows of one source partition, as they came, and return the windows they closed, oldest first.
@@ -99,18 +121,22 @@ class Panes:
         fresh, marks = _fresh(own, decided, self.watermarks.get(source, Marks()))
         if not fresh.any():
             return []
-        values, pane = values if fresh.all() else values[fresh], (ts_event_us[fresh] - 1) // self.pane_us
+        values, times = values if fresh.all() else values[fresh], ts_event_us[fresh]
+        pane = (times - 1) // self.pane_us
         newest = np.maximum.accumulate(pane if self.newest is None else np.maximum(pane, self.newest))
         in_time = pane > newest - self.panes - self.grace_panes
-        groups = self._groups(values[in_time], pane[in_time], newest[in_time])
+        groups = self._groups(values[in_time], times[in_time], pane[in_time], newest[in_time])
         # Only now, when nothing can be refused any more, is the state touched.
         self.watermarks[source] = marks
         self.late_rows += int((~in_time).sum())
         closed: list[Window] = []
-        for now, index, counts in groups:
+        for now, index, some in groups:
             closed += self._advance(now)
-            held = self._counts.get(index)
-            self._counts[index] = counts if held is None else held + counts
+            held = self._panes.get(index)
+            if held is None:
+                self._panes[index] = some
+            else:
+                held.add(some)
         return closed
 
     def window(self, end_us: int | None = None) -> Window:
@@ -118,8 +144,8 @@ class Panes:
         last = -1 if self.newest is None else self.newest
         return self._window(last if end_us is None else (end_us - 1) // self.pane_us)
 
-    def _groups(self, values: Floats, pane: Ints, newest: Ints) -> list[tuple[int, int, Ints]]:
-        """Rows grouped by (newest pane so far, own pane), in the order time advanced: (newest, pane, counts)."""
+    def _groups(self, values: Floats, times: Ints, pane: Ints, newest: Ints) -> list[tuple[int, int, _Pane]]:
+        """Rows grouped by (newest pane so far, own pane), in the order time advanced: (newest, pane, what it adds)."""
         if not len(pane):
             return []
         order = np.lexsort((pane, newest))
@@ -128,9 +154,15 @@ class Panes:
         spans = list(itertools.pairwise(cuts))
         values = values if (np.diff(order) > 0).all() else values[order]
         if len(spans) <= _FEW:
-            return [(int(key[0, a]), int(key[1, a]), count(self.reference, values[a:b])) for a, b in spans]
-        codes = encode(self.reference, values)
-        return [(int(key[0, a]), int(key[1, a]), tally(self.reference, codes[:, a:b])) for a, b in spans]
+            counts = [count(self.reference, values[a:b]) for a, b in spans]
+        else:
+            codes = encode(self.reference, values)
+            counts = [tally(self.reference, codes[:, a:b]) for a, b in spans]
+        hashed = instants.hashed(times[order])
+        return [
+            (int(key[0, a]), int(key[1, a]), _Pane(held, instants.joined(instants.EMPTY, hashed[a:b])))
+            for (a, b), held in zip(spans, counts, strict=True)
+        ]
 
     def _advance(self, newest: int) -> list[Window]:
         """Move time to `newest`: close the windows of panes passed, forget the panes no open window covers."""
@@ -138,19 +170,21 @@ class Panes:
         if before is None or before == newest:
             return []
         due = range(before - self.grace_panes, newest - self.grace_panes)
-        closed = [self._window(index) for index in sorted(self._counts) if index in due]
-        for index in [i for i in self._counts if i <= newest - self.panes - self.grace_panes]:
-            del self._counts[index]
+        closed = [self._window(index) for index in sorted(self._panes) if index in due]
+        for index in [i for i in self._panes if i <= newest - self.panes - self.grace_panes]:
+            del self._panes[index]
         return closed
 
     def _window(self, last: int) -> Window:
-        counts = np.zeros(self.reference.shape, np.int64)
-        for index, held in self._counts.items():
-            if last - self.panes < index <= last:
-                counts += held
+        held = [self._panes[i] for i in sorted(self._panes) if last - self.panes < i <= last]
+        counts, times = np.zeros(self.reference.shape, np.int64), 0
+        for pane in held:
+            counts += pane.counts
+            times += pane.instants(_rows(pane.counts))
         end_us = (last + 1) * self.pane_us
-        rows = int(counts[0].sum()) if len(counts) else 0
-        return Window(start_us=end_us - self.panes * self.pane_us, end_us=end_us, rows=rows, counts=counts)
+        start_us = end_us - self.panes * self.pane_us
+        by_pane = tuple(pane.counts for pane in held)  # adding to a pane makes new counts, so these stand
+        return Window(start_us=start_us, end_us=end_us, rows=_rows(counts), counts=counts, instants=times, by_pane=by_pane)
 
     def pack(self) -> bytes:
         """The whole state as bytes, layout number first; the same state always gives the same bytes."""
@@ -162,17 +196,21 @@ class Panes:
         for source, marks in sorted(self.watermarks.items()):
             w.text(source)
             w.ints(*marks)
-        w.ints(len(self._counts))
-        for index, counts in sorted(self._counts.items()):
-            w.ints(index)
-            w.counts(counts)
+        w.ints(len(self._panes))
+        for index, held in sorted(self._panes.items()):
+            w.ints(index, len(held.times))
+            w.raw(held.times.astype("<u8").tobytes())
+            w.counts(held.counts)
         return w.done()
 
     @classmethod
     def unpack(cls, reference: Reference, data: bytes) -> Panes:
-        """Read `pack`'s bytes. Raises `StateError` on another layout, another reference, or damage."""
-        r = Reader(data, (1, LAYOUT), what="panes")
-        if r.raw(8) != reference.digest():
+        """Read `pack`'s bytes. Raises `StateError` on an unknown layout, another reference, or damage.
+
+        Of an older layout the panes come without counts, and their `note` says so.
+        """
+        r = Reader(data, range(1, LAYOUT + 1), what="panes")
+        if r.raw(8) != reference.digest() and r.layout == LAYOUT:
             raise StateError("packed panes were counted against another reference; start them afresh from the inference log")
         pane_us, panes, grace_panes, late_rows = r.ints(4)
         self = cls(reference, pane_us=pane_us, panes=panes, grace_panes=grace_panes)
@@ -183,11 +221,20 @@ class Panes:
             source = r.text()
             # Rows of then have no places: their record's offset decides, and their own place is their index in the record.
             self.watermarks[source] = Marks(decided=r.ints(1)[0], waited=_LAST) if r.layout == 1 else Marks(*r.ints(3))
+        if r.layout < LAYOUT:
+            self.note = f"panes of layout {r.layout} counted coarser cells: counts start afresh, the next window is incomplete"
+            return self
         for _ in range(r.ints(1)[0]):
-            index = r.ints(1)[0]
-            self._counts[index] = r.counts(reference.shape)
+            index, times = r.ints(2)
+            sketch = np.frombuffer(r.raw(8 * times), "<u8").astype(np.uint64)
+            self._panes[index] = _Pane(r.counts(reference.shape), sketch)
         r.end()
         return self
+
+
+def _rows(counts: Ints) -> int:
+    """Rows counted: every column counts each."""
+    return int(counts[0].sum()) if len(counts) else 0
 
 
 def _fresh(own: Ints, decided: Ints, marks: Marks) -> tuple[NDArray[np.bool_], Marks]:

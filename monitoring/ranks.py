@@ -5,12 +5,50 @@ Core. A group is a timestamp: all symbols predicted for the same instant.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from monitoring.reference import Floats, Ints
+
+
+class Sorted(NamedTuple):
+    """Rows in the order of (group, value), and where in that order something new begins; all arrays (rows,)."""
+
+    order: Ints
+    new_group: NDArray[np.bool_]
+    new_run: NDArray[np.bool_]
+    """A run is a group's rows of one value: its ties."""
+
+
+def sorted_within(groups: Ints, values: Floats) -> Sorted:
+    """Sort rows by group, then value; ties stay in their order."""
+    order = np.lexsort((values, groups))
+    g, v = groups[order], values[order]
+    new_group = np.ones(len(g), np.bool_)
+    np.not_equal(g[1:], g[:-1], out=new_group[1:])
+    new_run = new_group.copy()
+    new_run[1:] |= v[1:] != v[:-1]
+    return Sorted(order, new_group, new_run)
+
+
+def ranks_of(rows: Sorted) -> Floats:
+    """Rank of every row (in the rows' own order) within its group, ties sharing their mean rank, from 1."""
+    n = len(rows.order)
+    at = np.arange(n)
+    start = np.maximum.accumulate(np.where(rows.new_group, at, 0))
+    ranks = np.empty(n)
+    if rows.new_run.all():
+        ranks[rows.order] = at - start + 1
+    else:
+        run = np.cumsum(rows.new_run) - 1
+        first = at[rows.new_run]
+        last = np.append(first[1:], n) - 1
+        ranks[rows.order] = (first[run] + last[run]) / 2 - start + 1
+    return ranks
 
 
 def ranks_within(groups: Ints, values: Floats) -> Floats:
@@ -19,18 +57,7 @@ def ranks_within(groups: Ints, values: Floats) -> Floats:
     >>> ranks_within(np.array([0, 0, 0, 1]), np.array([5.0, 2.0, 5.0, 9.0])).tolist()
     [2.5, 1.0, 2.5, 1.0]
     """
-    order = np.lexsort((values, groups))
-    g, v = groups[order], values[order]
-    new_group = np.concatenate([[True], g[1:] != g[:-1]])[: len(g)]
-    new_run = new_group | np.concatenate([[True], v[1:] != v[:-1]])[: len(g)]
-    at = np.arange(len(g))
-    run = np.cumsum(new_run) - 1
-    first = at[new_run]
-    last = np.append(first[1:], len(g)) - 1
-    start = np.maximum.accumulate(np.where(new_group, at, 0))
-    ranks = np.empty(len(g))
-    ranks[order] = (first[run] + last[run]) / 2 - start + 1
-    return ranks
+    return ranks_of(sorted_within(groups, values))
 
 
 def correlations_within(groups: Ints, x: Floats, y: Floats, *, how_many: int) -> Floats:

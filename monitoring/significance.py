@@ -19,22 +19,47 @@ MIN_EFFECTIVE = 2 * MIN_EXPECTED
 """Fewest effective rows that can fill two cells; below it nothing can be told."""
 
 
-def effective_rows(rows: Ints, rho: Floats) -> Floats:
-    """How many independent rows a series with lag-1 autocorrelation rho is worth: n (1 - rho) / (1 + rho).
+def effective_rows(rows: Ints, rho: Floats, cross: Floats | float = 0.0, rows_per_instant: float = 1.0) -> Floats:
+    """How many independent rows n rows are worth that depend on those before them and on those beside them.
 
-    For a mean of an AR(1) series (Bayley & Hammersley 1946, "The effective number of independent observations
-    in an autocorrelated time series"); for shares in bins it is on the safe side, since an indicator of a series is
-    less autocorrelated than the series. A negative rho counts as 0.
+        n (1 - rho) / (1 + rho) / (1 + (m - 1) cross),   m rows per instant
+
+    For a mean of AR(1) series with lag-1 autocorrelation rho (Bayley & Hammersley 1946, "The effective number of independent
+    observations in an autocorrelated time series"), m of which run side by side and share a part of their movement: `cross` is
+    their intraclass correlation, the divisor Kish's design effect (Kish 1965, "Survey Sampling"). For shares in bins it is
+    on the safe side, since indicators of series are less correlated than the series. A negative rho counts as 0.
 
     >>> effective_rows(np.array([1900]), np.array([0.9])).round(6).tolist()
     [100.0]
+    >>> effective_rows(np.array([30_000]), np.array([0.0]), np.array([0.5]), rows_per_instant=500).round(1).tolist()
+    [119.8]
     """
     r = np.clip(rho, 0.0, 1.0)
-    return np.asarray(rows * (1.0 - r) / (1.0 + r))
+    return np.asarray(rows * (1.0 - r) / (1.0 + r) / (1.0 + (max(rows_per_instant, 1.0) - 1.0) * cross))
 
 
-def p_values(reference: Reference, counts: Ints) -> Floats:
-    """Chance of bins at least this different if window and training were one distribution; float64[columns].
+def unbiased_rho(reference: Reference) -> Floats:
+    """The reference's autocorrelations less the bias of their estimation, float64[columns].
+
+    Estimated from T instants with the mean from the same rows, a positive rho comes out too small by about (1 + 4 rho) / T
+    (Marriott & Pope 1954, "Bias in the estimation of autocorrelations"), which near 1 is much: 0.99 for 0.995 is twice the rows.
+    What is not positive counts as 0 anyway.
+    """
+    instants = np.maximum(reference.counts.sum(axis=1) / reference.rows_per_instant, 1.0)
+    raised = np.minimum(reference.rho + (1.0 + 4.0 * reference.rho) / instants, 1.0)
+    return np.where(reference.rho > 0.0, raised, 0.0)
+
+
+def window_rows(reference: Reference, rows: Ints, *, rows_per_instant: float | None = None) -> Floats:
+    """Effective rows of a window, float64[columns]; by default it has as many rows per instant as training."""
+    together = reference.rows_per_instant if rows_per_instant is None else rows_per_instant
+    return effective_rows(rows, unbiased_rho(reference), reference.cross, together)
+
+
+def p_values(reference: Reference, counts: Ints, *, rows_per_instant: float | None = None) -> Floats:
+    """Chance of shares at least this different if window and training were one distribution; float64[columns].
+
+    `counts` int64[columns, bins + 1] are judged counts, `rows_per_instant` those of the window (None: as in training).
 
     Pearson's two-sample chi-square of homogeneity (Pearson 1911) on effective counts, so the reference's own
     sampling error is part of it:
@@ -54,7 +79,7 @@ def p_values(reference: Reference, counts: Ints) -> Floats:
     from scipy.special import chdtrc  # the CLI's start must not pay for scipy
 
     rows, trained = counts.sum(axis=1), reference.counts.sum(axis=1)
-    n, m = effective_rows(rows, reference.rho), effective_rows(trained, reference.rho)
+    n, m = window_rows(reference, rows, rows_per_instant=rows_per_instant), window_rows(reference, trained)
     enough = (n >= MIN_EFFECTIVE) & (m >= MIN_EFFECTIVE)
     n, m = np.where(enough, n, 1.0), np.where(enough, m, 1.0)
     p = counts / np.maximum(rows, 1)[:, None]

@@ -8,9 +8,10 @@ SELECTs are written once for both: bare table names, `?` for parameters.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
 
 from monitoring.errors import WarehouseError
 
@@ -24,14 +25,23 @@ ColumnType = Literal["string", "int64", "float64", "bool", "json", "float64[]", 
 
 Parameter = str | int | float | bool
 
+BATCH_ROWS = 16_384
+"""Rows of a table that are best stored at once where so many are at hand: DuckDB compresses as many together, and writes them
+into its file in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """One table. `key` is unique; `order` names the int64 time by which rows roughly arrive, None for a small table."""
+    """One table. `key` is unique; `order` names the int64 time by which rows roughly arrive, None for a small table.
+
+    `later` names columns that earlier releases did not have: a backend adds them to a table it finds without, and rows that
+    lack them (they waited on disk meanwhile) have null there.
+    """
 
     columns: Mapping[str, ColumnType]
     key: tuple[str, ...]
     order: str | None
+    later: tuple[str, ...] = ()
 
 
 TABLES: Mapping[str, TableSpec] = {
@@ -82,9 +92,11 @@ TABLES: Mapping[str, TableSpec] = {
             "source_topic": "string",
             "source_partition": "int64",
             "source_offset": "int64",
+            "ts_published_us": "int64",
         },
         key=("prediction_id",),
         order="ts_event_us",
+        later=("ts_published_us",),
     ),
     "outcomes": TableSpec(
         {
@@ -129,9 +141,25 @@ TABLES: Mapping[str, TableSpec] = {
             "revision": "int64",
             "drift": "json",
             "quality": "json",
+            "paired": "json",
+            "estimate": "json",
+            "concept": "json",
         },
         key=("performance_id",),
         order="window_end_us",
+        later=("paired", "estimate", "concept"),
+    ),
+    "retrain_requests": TableSpec(
+        {
+            "request_id": "string",
+            "model": "string",
+            "version": "string",
+            "role": "string",
+            "requested_us": "int64",
+            "record": "json",
+        },
+        key=("request_id",),
+        order="requested_us",
     ),
 }
 """All tables by name."""
@@ -178,7 +206,7 @@ def arrow_schema(table: str) -> pa.Schema:
 
 
 def arrow_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Plain records as Arrow: JSON columns encoded, what a record lacks is null, what the table lacks is left out.
+    """Plain records as Arrow: JSON encoded where it is not bytes, what a record lacks is null, what the table lacks left out.
 
     >>> arrow_rows("alerts", [{"event_id": "e", "labels": {"model": "m"}, "note": 1}])["labels"].to_pylist()
     ['{"model":"m"}']
@@ -194,24 +222,41 @@ def conform(table: str, rows: pa.Table | pa.RecordBatch) -> pa.Table:
     """Rows with exactly the table's columns and types, each key once (the first of its kind)."""
     import pyarrow as pa
 
-    spec = table_spec(table)
-    missing = [name for name in spec.columns if name not in rows.schema.names]
-    if missing:
-        raise WarehouseError(f"rows for table {table!r} lack the columns {', '.join(missing)}; give them, null where unknown")
+    spec, schema = table_spec(table), arrow_schema(table)
     whole = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    if whole.schema.names != schema.names:
+        there = set(whole.schema.names)
+        for name in spec.later:
+            if name not in there:
+                whole = whole.append_column(name, pa.nulls(len(whole), schema.field(name).type))
+        missing = [name for name in spec.columns if name not in there and name not in spec.later]
+        if missing:
+            raise WarehouseError(f"rows for table {table!r} lack the columns {', '.join(missing)}; give them, null where unknown")
+        whole = whole.select(schema.names)
     try:
-        whole = whole.select(list(spec.columns)).cast(arrow_schema(table))
+        whole = whole.cast(schema)
     except pa.ArrowException as e:
         raise WarehouseError(f"rows for table {table!r} are not of the table's types: {e}") from e
     if any(whole[name].null_count for name in spec.key):
         raise WarehouseError(f"rows for table {table!r} have no {' or no '.join(spec.key)}; a key is never null")
-    seen: dict[tuple[Any, ...], int] = {}
-    for i, key in enumerate(zip(*(whole[name].to_pylist() for name in spec.key), strict=True)):
-        seen.setdefault(key, i)
-    return whole if len(seen) == len(whole) else whole.take(list(seen.values()))
+    first = _first_of_each(whole.select(spec.key))
+    return whole if first is None else whole.take(first)
+
+
+def _first_of_each(keys: pa.Table) -> pa.Array | None:
+    """Where each key stands first, in order; None where none stands twice."""
+    import pyarrow as pa
+
+    several = keys.num_columns > 1  # of one column it is half the work
+    distinct = keys.group_by(keys.column_names, use_threads=False).aggregate([]) if several else keys.column(0).unique()
+    if len(distinct) == len(keys):
+        return None
+    numbered = keys.append_column("", pa.array(range(len(keys))))
+    first = numbered.group_by(keys.column_names, use_threads=False).aggregate([("", "min")])["_min"]
+    return first.combine_chunks().sort()
 
 
 def _cell(value: Any, kind: ColumnType) -> Any:  # any JSON-like value
     if kind == "json" and value is not None:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return (value if isinstance(value, bytes) else msgspec.json.encode(value)).decode()
     return value

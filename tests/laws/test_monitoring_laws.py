@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 
 from monitoring.alerts import AlertPolicy, AlertState, Observation, Severity, decide, rebuild
 from monitoring.drift import count, encode, jensen_shannon, ks, psi, tally, wasserstein
-from monitoring.joined import Scorer
 from monitoring.panes import AT_ONCE, Panes, Window
-from monitoring.pending import Pending
-from monitoring.reference import Floats, Reference
+from monitoring.reference import Floats, Reference, fold
 
 NUMBERS = st.one_of(st.sampled_from([0.0, 1.0, 2.0, -1.0, math.inf, -math.inf, math.nan]), st.floats(allow_nan=True))
 PANE_US, PANES, GRACE = 10, 3, 1
@@ -26,9 +24,12 @@ PANE_US, PANES, GRACE = 10, 3, 1
 def references(draw: st.DrawFn) -> Reference:
     columns = {}
     for c in range(draw(st.integers(1, 4))):
-        edges = sorted(set(draw(st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)), max_size=6))))
-        counts = draw(st.lists(st.integers(0, 50), min_size=len(edges) + 2, max_size=len(edges) + 2))
-        columns[f"c{c}"] = {"edges": edges, "counts": counts, "low": -1e6, "high": 1e6}
+        points = sorted(set(draw(st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)), max_size=6))))
+        counts = draw(st.lists(st.integers(0, 50), min_size=len(points) + 2, max_size=len(points) + 2))
+        span = draw(st.sampled_from([(-1e6, 1e6), (points[0] - 1.0, points[-1]) if points else (0.0, 0.0), (math.nan, math.nan)]))
+        levels = bool(points) and draw(st.booleans())
+        columns[f"c{c}"] = {"levels" if levels else "edges": points, "counts": counts, "low": span[0], "high": span[1]}
+        columns[f"c{c}"].setdefault("edges", [])
     return Reference.from_columns(list(columns), columns)
 
 
@@ -41,13 +42,36 @@ def counted(draw: st.DrawFn) -> tuple[Reference, Floats]:
 
 
 def by_hand(reference: Reference, values: Floats) -> list[list[int]]:
-    """Each value to the first edge it does not exceed."""
+    """Each value outside the training range to its side, else to the first edge it does not exceed or the level it equals."""
     table = [[0] * reference.shape[1] for _ in reference.names]
     for row in values.tolist():
         for c, x in enumerate(row):
-            edges = reference.edges[c, : reference.bins[c] - 1].tolist()
-            k = -1 if math.isnan(x) else next((k for k, edge in enumerate(edges) if x <= edge), len(edges))
+            edges, levels = reference.edges[c, : reference.bins[c] - 1].tolist(), reference.levels.get(c)
+            if math.isnan(x):
+                k = -1
+            elif levels is not None:
+                k = 1 + levels.tolist().index(x) if x in levels else -2
+            elif x < reference.low[c] or (math.isnan(reference.low[c]) and x == -math.inf):
+                k = 0
+            elif x > reference.high[c]:
+                k = -2
+            else:
+                k = 1 + next((k for k, edge in enumerate(edges) if x <= edge), len(edges))
             table[c][k] += 1
+    return table
+
+
+def judged_by_hand(reference: Reference, values: Floats) -> list[list[int]]:
+    """Each value to the first edge it does not exceed, or the level it equals, else the next cell."""
+    table = [[0] * reference.counts.shape[1] for _ in reference.names]
+    for row in values.tolist():
+        for c, x in enumerate(row):
+            points, levels = reference.edges[c, : reference.bins[c] - 1].tolist(), reference.levels.get(c)
+            if levels is None:
+                k = next((k for k, edge in enumerate(points) if x <= edge), len(points))
+            else:
+                k = levels.tolist().index(x) if x in levels else len(levels)
+            table[c][-1 if math.isnan(x) else k] += 1
     return table
 
 
@@ -56,6 +80,7 @@ def test_counts_are_those_made_by_hand(case: tuple[Reference, Floats]) -> None:
     reference, values = case
     assert count(reference, values).tolist() == by_hand(reference, values)
     assert tally(reference, encode(reference, values)).tolist() == by_hand(reference, values)
+    assert fold(reference, count(reference, values)).tolist() == judged_by_hand(reference, values)
 
 
 @given(counted(), st.integers(0, 12))
@@ -67,7 +92,7 @@ def test_counts_add_up(case: tuple[Reference, Floats], cut: int) -> None:
 @given(counted())
 def test_a_distance_is_never_negative_and_zero_to_itself(case: tuple[Reference, Floats]) -> None:
     reference, values = case
-    counts = count(reference, values)
+    counts = fold(reference, count(reference, values))
     for distance in (psi, jensen_shannon, ks, wasserstein):
         d = distance(reference, counts)
         assert (np.isnan(d) | (d >= 0)).all()
@@ -110,14 +135,15 @@ def feed(panes: Panes, rows: list[tuple[int, Row]]) -> list[Window]:
     return closed
 
 
-def told(windows: list[Window]) -> list[tuple[int, int, list[list[int]]]]:
-    return [(w.start_us, w.end_us, w.counts.tolist()) for w in windows]
+def told(windows: list[Window]) -> list[tuple[int, int, int, int, list[list[int]]]]:
+    assert all(np.array_equal(np.sum(w.by_pane, axis=0), w.counts) for w in windows)
+    return [(w.start_us, w.end_us, w.rows, w.instants, w.counts.tolist()) for w in windows]
 
 
-def panes_by_hand(rows: list[Row]) -> tuple[list[tuple[int, int, list[list[int]]]], int]:
+def panes_by_hand(rows: list[Row]) -> tuple[list[tuple[int, int, int, int, list[list[int]]]], int]:
     """All windows closed and the rows too late, row by row, keeping every row for ever."""
     kept: list[Row] = []
-    closed: list[tuple[int, int, list[list[int]]]] = []
+    closed: list[tuple[int, int, int, int, list[list[int]]]] = []
     newest, late = None, 0
     for row in rows:
         pane = math.ceil(row[0] / PANE_US) - 1
@@ -128,8 +154,10 @@ def panes_by_hand(rows: list[Row]) -> tuple[list[tuple[int, int, list[list[int]]
         for passed in passes:
             end_us = (passed + 1) * PANE_US
             if any(end_us - PANE_US < r[0] <= end_us for r in kept):
-                within = [[r[1]] for r in kept if end_us - PANES * PANE_US < r[0] <= end_us]
-                closed.append((end_us - PANES * PANE_US, end_us, by_hand(ONE, np.array(within))))
+                start_us = end_us - PANES * PANE_US
+                within = [r for r in kept if start_us < r[0] <= end_us]
+                counts = by_hand(ONE, np.array([[r[1]] for r in within]))
+                closed.append((start_us, end_us, len(within), len({r[0] for r in within}), counts))
         newest = pane if newest is None else max(newest, pane)
         kept.append(row)
     return closed, late
@@ -167,62 +195,6 @@ def test_a_crash_and_a_replay_change_nothing(rows: list[Row], crash: int, back_t
     closed += feed(panes, numbers[min(crash, back_to) :])
     assert told(closed) == told(expected)
     assert panes.pack() == steady.pack()
-
-
-# Pending ----------------------------------------------------------------------------------------------------
-
-PREDICTED = st.tuples(
-    st.just("p"), st.sampled_from("AB"), st.integers(0, 2), st.integers(0, 2), st.sampled_from(["champion", "challenger"])
-)
-REALISED = st.tuples(st.just("o"), st.sampled_from("AB"), st.integers(0, 2), st.integers(0, 2), st.just(""))
-Happening = tuple[str, str, int, int, str]  # side, symbol, ts, revision, role
-
-
-def happen(pending: Pending, what: Happening) -> list[tuple[Any, ...]]:
-    side, symbol, ts, revision, role = what
-    at, rev = np.array([ts]), np.array([revision])
-    if side == "p":
-        value = np.array([10.0 * revision])
-        ids = [f"m:1:{symbol}:{ts}:{revision}"]
-        numbers = {"value": value, "lower": value, "upper": value, "p_up": value}
-        out = pending.add_predictions(
-            Scorer("m", "1", role), prediction_ids=ids, symbols=[symbol], ts_event_us=at, horizon_us=5, revision=rev, **numbers
-        )
-    else:
-        out = pending.add_outcomes(symbols=[symbol], ts_event_us=at, horizon_us=np.array([5]), value=rev * 1.0, revision=rev)
-    return [
-        (m.scorer.role, m.symbols[i], int(m.ts_event_us[i]), float(m.value[i]), float(m.outcome[i]), bool(m.revised[i]))
-        for m in out
-        for i in range(len(m))
-    ]
-
-
-@given(st.lists(st.one_of(PREDICTED, REALISED), max_size=30))
-def test_what_is_joined_in_the_end_depends_only_on_what_came(happenings: list[Happening]) -> None:
-    pending = Pending(timeout_us=1000)
-    last: dict[tuple[str, str, int], tuple[float, float]] = {}
-    for what in happenings:
-        for role, symbol, ts, value, outcome, revised in happen(pending, what):
-            assert revised == ((role, symbol, ts) in last)
-            last[role, symbol, ts] = value, outcome
-    expected = {}
-    for _, symbol, ts, _, role in (h for h in happenings if h[0] == "p"):
-        said = max(h[3] for h in happenings if (h[0], h[1], h[2], h[4]) == ("p", symbol, ts, role))
-        came = [h[3] for h in happenings if (h[0], h[1], h[2]) == ("o", symbol, ts)]
-        if came:
-            expected[role, symbol, ts] = 10.0 * said, float(max(came))
-    assert last == expected
-    pending.expire(10_000)
-    waiting = {(h[4], h[1], h[2]) for h in happenings if h[0] == "p"} - expected.keys()
-    assert sum(pending.take_unlabelled().values()) == len(waiting)
-
-
-@given(st.lists(st.one_of(PREDICTED, REALISED), max_size=20))
-def test_a_replay_joins_nothing_again(happenings: list[Happening]) -> None:
-    pending = Pending(timeout_us=1000)
-    for what in happenings:
-        happen(pending, what)
-    assert [row for what in happenings for row in happen(pending, what)] == []
 
 
 # Alerts -----------------------------------------------------------------------------------------------------

@@ -16,12 +16,15 @@ from monitoring.drift import count
 from monitoring.joined import Scorer
 from monitoring.panes import AT_ONCE
 from monitoring.reference import Reference
+from monitoring.retrain import RetrainPolicy
+from monitoring.rules import AlertRules
+from streams.aligning import Aligned, together
 from streams.inference_log import PLACES, decode_log, encode_log
-from streams.logrows import LogRows, in_time_order, read_log
+from streams.logrows import LogRows, read_log
 from streams.pipeline import Pipeline
 from streams.records import PartitionRecords
-from streams.references import Trained
 from streams.rules import Rules
+from streams.trained import Trained
 from streams.watch import Watch
 from streams.wire import true_offset
 from tests.laws.test_frames_laws import HEADERS, frame
@@ -50,7 +53,21 @@ SPECS = st.sampled_from([SPEC, WAITING, WAITING, IMPATIENT])
 COLUMNS = [c.name for c in SPEC.columns]
 _BINS = {"edges": [-1.0, 0.0, 2.0, 9.0, 25.0], "counts": [1] * 6 + [0], "low": -9, "high": 99}
 TRAINED = Trained(
-    Reference.from_columns([*COLUMNS, "prediction"], dict.fromkeys([*COLUMNS, "prediction"], _BINS)), "prediction", 10
+    columns=(*COLUMNS, "prediction"),
+    reference=Reference.from_columns([*COLUMNS, "prediction"], dict.fromkeys([*COLUMNS, "prediction"], _BINS)),
+    reconstruct=None,
+    prediction="prediction",
+    error="reconstruction_error",
+    sets={},
+    set_of={},
+    losses={},
+    residuals=None,
+    level=0.9,
+    horizon_us=10,
+    bar_us=10,
+    usual_lag_us=0,
+    sessions=(),
+    reach=(),
 )
 RULES = Rules(
     partitions=PARTITIONS,
@@ -58,11 +75,16 @@ RULES = Rules(
     panes=1,
     grace_panes=10**6,
     label_timeout_us=1,
-    most_keys=1,
+    labels_kept_us=1,
+    most_rows=1,
     threshold=0.1,
     min_samples=1,
     false_discovery_rate=0.1,
     policy=AlertPolicy(pending_windows=1, cooldown_us=0),
+    alerts=AlertRules(),
+    symbol_groups={},
+    revise_within_us=0,
+    retrain=RetrainPolicy(),
 )
 """A window for each instant, none of which closes: counts show each row's event time."""
 
@@ -155,6 +177,7 @@ def counted(log: Topic, readings: Sequence[Reading]) -> Watch:
     """A monitor that reads the log so, over and over; a restart keeps what was stored, which is ahead of what was committed."""
     watch, rows = Watch(Scorer("m", "1", "champion"), RULES), read_rows(log)
     watch.arm(TRAINED)
+    unheard: Any = None  # a chunk that is not told when it is finished
     at, turn = 0, 0
     while at < max(map(len, rows.values()), default=0):
         size, back = readings[turn % len(readings)] if turn < 20 * len(readings) else (10**6, 0)
@@ -162,8 +185,10 @@ def counted(log: Topic, readings: Sequence[Reading]) -> Watch:
             watch = Watch.unpack(watch.scorer, RULES, watch.pack())
             assert watch.arm(TRAINED) is None
             at = max(0, at - back)
-        for together in in_time_order([r for held in rows.values() for r in held[at : at + size]], pane_us=RULES.pane_us):
-            assert watch.count(together) == []
+        aligned = Aligned(pane_us=RULES.pane_us, grace_panes=0)
+        aligned.add([r for held in rows.values() for r in held[at : at + size]], unheard, now_s=0.0)
+        for some in together(aligned.take((), now_s=0.0)):
+            assert watch.count(some) == []
         at, turn = at + size, turn + 1
     return watch
 
@@ -184,7 +209,7 @@ def assert_each_counts(watch: Watch, log: Topic, *, times: int = 1) -> None:
         expected = times * count(TRAINED.reference, np.array(list(held.values())))
         assert panes.window(event).counts.tolist() == expected.tolist()
         total += times * len(held)
-    assert sum(int(c[0].sum()) for c in panes._counts.values()) == total
+    assert sum(int(p.counts[0].sum()) for p in panes._panes.values()) == total
 
 
 @settings(max_examples=120)
@@ -265,12 +290,10 @@ def test_rows_of_an_earlier_release_are_known_by_their_records(
         tables = [decode_log(r.value or b"").table.drop_columns(list(PLACES)) for r in records]
         old[partition] = [Record(i, 0, None, encode_log(t.combine_chunks().to_batches()[0])) for i, t in enumerate(tables)]
     watch: Any = counted(old, readings)
-    assert sum(int(c[0].sum()) for c in watch.panes._counts.values()) == sum(len(r) for h in read_rows(old).values() for r in h)
+    of_old = sum(len(r) for h in read_rows(old).values() for r in h)
+    assert sum(int(p.counts[0].sum()) for p in watch.panes._panes.values()) == of_old
     # What this release adds to the log is counted beside it.
     log = log_of(topic, spec, [])
     both = {p: [*old.get(p, ()), *(replace(r, offset=len(old.get(p, ())) + r.offset) for r in held)] for p, held in log.items()}
-    watch = counted(both, readings)
-    extra = sum(len(r) for h in read_rows(log).values() for r in h)
-    assert sum(int(c[0].sum()) for c in watch.panes._counts.values()) == extra + sum(
-        len(r) for h in read_rows(old).values() for r in h
-    )
+    watch, extra = counted(both, readings), sum(len(r) for h in read_rows(log).values() for r in h)
+    assert sum(int(p.counts[0].sum()) for p in watch.panes._panes.values()) == extra + of_old

@@ -49,6 +49,9 @@ OTHERS: dict[str, tuple[str, object]] = {
     "monitoring.panes": ("6", 6),
     "monitoring.alert_threshold": ("0.25", 0.25),
     "monitoring.false_discovery_rate": ("0.2", 0.2),
+    "monitoring.symbol_groups": ('{"energy": ["XOM", "C*"]}', {"energy": ["XOM", "C*"]}),
+    "monitoring.retrain.on": ('["quality"]', ["quality"]),
+    "monitoring.rules.prediction_latency.clear": ("7s", timedelta(seconds=7)),
     "kafka.bootstrap_servers": ("a:1,[::1]:2", "a:1,[::1]:2"),
     "kafka.security.protocol": ("SASL_PLAINTEXT", "SASL_PLAINTEXT"),
     "kafka.security.mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
@@ -63,6 +66,14 @@ OTHERS: dict[str, tuple[str, object]] = {
 """Another value for the keys that take only certain ones; the rest goes by kind."""
 
 
+LISTS = {
+    "models": '[{"name": "other", "challenger_alias": "next"}]',
+    "monitoring.notify": '[{"name": "other", "kind": "slack", "url_env": "SLACK_URL"}]',
+    "monitoring.rules.quality": '[{"metric": "ic", "below": 0, "clear": 0.1}]',
+}
+"""One entry for each list of sections."""
+
+
 def value_at(settings: Settings, key: Key) -> Any:
     node: Any = settings
     for name in key.path:
@@ -74,13 +85,17 @@ def other_value(key: Key) -> tuple[str, object]:
     """A right value that no file and no default holds: as written, and as read."""
     if key.dotted in OTHERS:
         return OTHERS[key.dotted]
-    if key.dotted == "monitoring.notify":
-        return '[{"name": "other", "kind": "slack", "url_env": "SLACK_URL"}]', "other"
     if key.items:
-        return '[{"name": "other", "challenger_alias": "next"}]', "other"
+        first = key.items[0].dotted
+        return LISTS[key.dotted], json.loads(LISTS[key.dotted])[0].get(first, key.items[0].default)
     if key.secret:
         return "hunter2", SecretStr("hunter2")
+    if isinstance(key.default, bool):
+        return str(not key.default).lower(), not key.default
+    if key.right.startswith("a number") and isinstance(key.default, float | int):
+        return str(1.05 * key.default), 1.05 * key.default  # a little more keeps to every order of thresholds
     kinds: dict[str, tuple[str, object]] = {
+        "one of warn, critical": ("critical", "critical"),
         "a duration": ("90s", timedelta(seconds=90)),
         "a whole number": ("9", 9),
         "a local path": ("./else/where", Path("./else/where")),
@@ -109,9 +124,9 @@ def test_its_variable_overrides_every_key(key: Key) -> None:
     written, meant = other_value(key)
     settings = load_settings(file, env={**others, key.variable: written})
     found = value_at(settings, key)
-    assert (found[0].name if key.items else found) == meant
+    assert (getattr(found[0], key.items[0].dotted) if key.items else found) == meant
     rows = {row.key: row for row in explain(file, env={**others, key.variable: written})}
-    row = rows[f"{key.dotted}[0].name" if key.items else key.dotted]
+    row = rows[f"{key.dotted}[0].{next(iter(json.loads(written)[0]))}" if key.items else key.dotted]
     assert (row.source, row.origin) == ("env", key.variable)
 
 

@@ -34,9 +34,9 @@ def test_a_value_of_the_wrong_kind(key: Key, refused: Callable[..., list[str]]) 
     shown = "********" if hidden else "{'a': 'canary-7f3a'}"
     if key.items:
         least = "at least one entry" if key.required else "entries"
-        assert lines[0].startswith(f"{key.dotted} = {shown}: should be a list with {least} of name, ")
+        assert lines[0].startswith(f"{key.dotted} = {shown}: should be a list with {least} of {key.items[0].dotted}, ")
     else:
-        assert lines[0].startswith(f"{key.dotted} = {shown}: should be {key.right}")
+        assert lines[0].startswith(f"{key.dotted} = {shown}: should be {key.right.removesuffix(' or null')}")
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if not key.optional], ids=lambda key: key.dotted)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitoring.alerts import Alert, AlertPolicy, Observation, decide, fingerprint, rebuild, withdraw
 from monitoring.errors import StateError
@@ -109,6 +111,42 @@ def test_state_is_rebuilt_from_the_events_and_from_the_last_of_each() -> None:
     assert rebuild(kept) == life.state
     compacted = {e["fingerprint"]: e for e in kept}
     assert rebuild(compacted.values()) == life.state
+
+
+def test_what_another_alert_explains_cannot_raise_but_clears() -> None:
+    life = Life()
+    assert life.see(0.2, 0.2, 0.2, inhibited=True) == []
+    life.see(0.2, 0.2)
+    assert life.see(0.9, severity="critical", inhibited=True) == []
+    assert life.see(0.05, inhibited=True) == ["resolved"]
+
+
+def test_windows_before_and_after_an_inhibited_one_are_not_in_a_row() -> None:
+    life = Life()
+    assert life.see(0.2) == ["pending"]
+    assert life.see(0.2, inhibited=True) == ["inactive"]
+    assert life.see(0.2, inhibited=True) == []
+    assert life.see(0.2, 0.2) == ["pending", "firing"]
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.09, 0.2, 0.5]), st.booleans()), max_size=30), st.integers(1, 3))
+def test_no_alert_rises_in_an_inhibited_window(windows: list[tuple[float, bool]], pending_windows: int) -> None:
+    life = Life(AlertPolicy(pending_windows=pending_windows, cooldown_us=25))
+    in_a_row = 0
+    for value, inhibited in windows:
+        states = life.see(value, inhibited=inhibited)
+        in_a_row = 0 if inhibited or value < 0.08 else in_a_row + (value >= 0.1)
+        assert not inhibited or not {"pending", "firing"} & set(states)
+        assert "firing" not in states or in_a_row >= pending_windows
+
+
+def test_a_rules_own_policy_goes_before_the_usual_one() -> None:
+    life = Life()
+    assert life.see(0.2, policy=AlertPolicy(pending_windows=1, cooldown_us=10)) == ["firing"]
+    assert life.see(0.0) == ["resolved"]
+    assert life.see(0.2, policy=AlertPolicy(pending_windows=1, cooldown_us=10)) == ["firing"]
+    slow = AlertPolicy(pending_windows=3)
+    assert Life().see(0.2, 0.2, 0.2, policy=slow) == ["pending", "pending", "firing"]
 
 
 def test_ids_are_made_of_what_happened() -> None:

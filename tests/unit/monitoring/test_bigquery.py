@@ -54,6 +54,9 @@ class FakeBigQuery(ThreadingHTTPServer):
                 return code, said
             case "GET", ["datasets", "d", "tables", name]:
                 return 200, self.tables[name]
+            case "PATCH", ["datasets", "d", "tables", name]:
+                self.tables[name].update(body)
+                return 200, self.tables[name]
             case "POST", ["datasets", "d", "tables", name, "insertAll"]:
                 return self._insert(name, body)
             case "POST", ["queries"]:
@@ -93,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = _answer  # noqa: N815  # the names http.server calls
+    do_GET = do_POST = do_PATCH = _answer  # noqa: N815  # the names http.server calls
 
     def log_message(self, *args: object) -> None:
         """Quiet."""
@@ -136,6 +139,17 @@ def test_dataset_and_tables_are_made_once(fake: FakeBigQuery) -> None:
     fields = {f["name"]: (f["type"], f["mode"]) for f in fake.tables["features"]["schema"]["fields"]}
     assert fields["ts_event_us"] == ("INT64", "NULLABLE")
     assert fields["vector"] == ("FLOAT64", "REPEATED")
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_it_lacks(fake: FakeBigQuery) -> None:
+    connect(fake).close()
+    fields = fake.tables["performance"]["schema"]["fields"]
+    fake.tables["performance"]["schema"]["fields"] = [f for f in fields if f["name"] not in {"paired", "estimate", "concept"}]
+    fake.tables["performance"]["schema"]["fields"].insert(0, {"name": "ours", "type": "STRING", "mode": "NULLABLE"})
+    connect(fake).close()
+    found = [f["name"] for f in fake.tables["performance"]["schema"]["fields"]]
+    assert found == ["ours", *TABLES["performance"].columns]
+    assert sum(isinstance(body, dict) and set(body) == {"schema"} for _, body in fake.requests) == 1
 
 
 def test_rows_go_in_parts_with_their_key_as_insert_id(fake: FakeBigQuery) -> None:

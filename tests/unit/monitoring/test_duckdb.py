@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitoring.duckdb import MEMORY_MB, DuckDBWarehouse
 from monitoring.errors import WarehouseError
@@ -105,13 +105,6 @@ def test_times_are_utc(warehouse: Warehouse) -> None:
     assert warehouse.query("SELECT make_timestamptz(0)::VARCHAR AS t").to_pylist() == [{"t": "1970-01-01 00:00:00+00"}]
 
 
-def test_rows_survive_reopening(tmp_path: Path) -> None:
-    for expected in (10, 0):
-        it = DuckDBWarehouse(tmp_path / "w.duckdb")
-        assert it.append("predictions", log_batch(10)) == expected
-        it.close()
-
-
 def test_reading_goes_on_while_another_thread_appends(warehouse: Warehouse) -> None:
     failed: list[BaseException] = []
     done = threading.Event()
@@ -137,22 +130,23 @@ def test_reading_goes_on_while_another_thread_appends(warehouse: Warehouse) -> N
     assert warehouse.query("SELECT count(*) AS n FROM predictions").to_pylist() == [{"n": 4000}]
 
 
-def test_a_file_open_in_another_process_is_said_plainly(tmp_path: Path) -> None:
-    path = tmp_path / "w.duckdb"
-    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(WarehouseError, match="open in another process; DuckDB allows one process per file"):
-            DuckDBWarehouse(path)
-        other.communicate()
+def test_rows_that_waited_since_an_earlier_release_have_nulls(warehouse: Warehouse) -> None:
+    rows = pa.Table.from_batches([log_batch(2)]).drop_columns(["ts_published_us"])
+    assert warehouse.append("predictions", rows) == 2
+    assert warehouse.query("SELECT DISTINCT ts_published_us AS t FROM predictions").to_pylist() == [{"t": None}]
 
 
-def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "w.duckdb"
-    path.write_text("not a database, but long enough to be looked at" * 100)
-    with pytest.raises(WarehouseError, match="cannot be opened"):
-        DuckDBWarehouse(path)
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.integers(0, 1)), max_size=12), st.integers(0, 12))
+def test_of_rows_with_one_key_the_first_is_taken(keys: list[tuple[str, int, int]], cut: int) -> None:
+    rows = [
+        {"symbol": s, "ts_event_us": t, "horizon_us": 1, "value": float(i), "ts_known_us": None, "revision": r}
+        for i, (s, t, r) in enumerate(keys)
+    ]
+    parts = [arrow_rows("outcomes", some) for some in (rows[:cut], rows[cut:])]
+    first: dict[tuple[str, int, int], float] = {}
+    for i, key in enumerate(keys):
+        first.setdefault(key, float(i))
+    assert conform("outcomes", pa.concat_tables(parts))["value"].to_pylist() == list(first.values())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from monitoring.errors import BadReferenceError, StateError
+from monitoring.instants import MOST
 from monitoring.panes import AT_ONCE, LAYOUT, Marks, Panes, Window
 from monitoring.reference import Reference
 
@@ -41,8 +42,47 @@ def test_a_window_closes_only_after_its_grace_and_counts_late_rows_until_then() 
     assert add(panes, [5, 15], first=0) == []
     assert add(panes, [7], first=2) == []
     (window,) = add(panes, [25], first=3)
-    assert (window.end_us, window.rows) == (10, 2)
+    assert (window.end_us, window.rows, window.instants) == (10, 2, 2)
     assert panes.late_rows == 0
+
+
+def test_a_window_keeps_the_counts_of_its_panes_when_time_goes_on() -> None:
+    panes = Panes(REFERENCE, pane_us=10, panes=2, grace_panes=0)
+    add(panes, [5, 15, 15], first=0)
+    before = panes.window()
+    (closed,) = add(panes, [12, 100_000], first=3)
+    assert [int(part.sum()) for part in before.by_pane] == [1, 2]
+    assert [int(part.sum()) for part in closed.by_pane] == [1, 3]
+    assert panes.window(20).by_pane == ()
+
+
+def test_instants_are_distinct_event_times_whatever_their_pane() -> None:
+    panes = Panes(REFERENCE, pane_us=10, panes=2, grace_panes=0)
+    add(panes, [5, 5, 7], first=0)
+    add(panes, [5, 12, 7, 12], first=0, source="features:1")
+    assert (panes.window().rows, panes.window().instants) == (7, 3)
+    add(panes, [23], first=3)
+    assert (panes.window().rows, panes.window().instants) == (3, 2)
+    assert panes.window(10).instants == 0
+
+
+def test_a_refused_replay_adds_no_instants() -> None:
+    panes = Panes(REFERENCE, pane_us=10)
+    add(panes, [5, 6], first=0)
+    add(panes, [7, 8], first=0)
+    assert panes.window().instants == 2
+
+
+@pytest.mark.parametrize(("symbols", "times"), [(1, 511), (3, 511), (1, 5_000), (4, 5_000)])
+def test_beyond_512_instants_of_a_pane_are_an_estimate(symbols: int, times: int) -> None:
+    """Three standard errors of it are 13 %; there are never more instants than rows."""
+    panes = Panes(REFERENCE, pane_us=10_000)
+    for s in range(symbols):
+        add(panes, list(range(1, times + 1)), first=0, source=f"features:{s}")
+    found = panes.window().instants
+    assert found == pytest.approx(times, rel=0.13 if times > MOST else 0)
+    assert found <= symbols * times
+    assert len(panes.pack()) < 200 + 8 * MOST + 100 * symbols
 
 
 def test_a_row_no_open_window_covers_is_dropped_and_counted() -> None:
@@ -114,14 +154,27 @@ def test_the_packed_layout_is_the_golden_one() -> None:
     again = Panes.unpack(REFERENCE, golden(LAYOUT))
     assert again.pack() == golden(LAYOUT)
     assert again.watermarks == {"features:0": Marks(43), "features:1": Marks(decided=9, waited=7)}
+    assert again.late_rows == 1
+    assert again.note == ""
+    assert again.window().counts.tolist() == [[0, 0, 2, 0, 1]]
+    assert again.window().instants == 2
 
 
-@pytest.mark.parametrize("layout", range(1, LAYOUT + 1))
-def test_the_golden_value_of_every_layout_so_far_is_read(layout: int) -> None:
+@pytest.mark.parametrize("layout", range(1, LAYOUT))
+def test_of_an_older_layout_only_how_far_it_was_counted_is_read(layout: int) -> None:
     assert golden(layout)[:2] == bytes([layout, 0])
     again = Panes.unpack(REFERENCE, golden(layout))
-    assert again.late_rows == 1
-    assert again.window().counts.tolist() == [[0, 2, 1]]
+    assert again.note == f"panes of layout {layout} counted coarser cells: counts start afresh, the next window is incomplete"
+    assert (again.late_rows, again.window().rows, again.panes) == (1, 0, 12)
+    assert Panes.unpack(REFERENCE, again.pack()).note == ""
+
+
+def test_rows_counted_under_layout_2_are_not_counted_again() -> None:
+    panes = Panes.unpack(REFERENCE, golden(2))
+    assert panes.watermarks == {"features:0": Marks(43), "features:1": Marks(decided=9, waited=7)}
+    ts = 1_167_782_700_000_000
+    add(panes, [ts, ts, ts], first=42)
+    assert panes.window().rows == 1
 
 
 def test_rows_counted_under_layout_1_are_known_by_their_records_offset_in_the_log() -> None:
@@ -129,9 +182,9 @@ def test_rows_counted_under_layout_1_are_known_by_their_records_offset_in_the_lo
     ts = 1_167_782_700_000_000
     add(panes, [ts, ts], first=0, decided=42)
     add(panes, [ts], first=100, decided=43)
-    assert panes.window().rows == 3
+    assert panes.window().rows == 0
     add(panes, [ts, ts], first=0, decided=44)
-    assert panes.window().rows == 5
+    assert panes.window().rows == 2
 
 
 def test_an_empty_state_survives_packing() -> None:
@@ -144,7 +197,7 @@ def test_what_cannot_be_read_is_said() -> None:
     data = packed_example().pack()
     other = Reference.from_columns(["b"], {"b": {"edges": [0.0], "counts": [5, 5, 0], "low": -1, "high": 1}})
     for broken, says in [
-        (b"\x03" + data[1:], r"layout 3, this version reads \[1, 2\]"),
+        (b"\x04" + data[1:], r"layout 4, this version reads \[1, 2, 3\]"),
         (data[:-1], "end early"),
         (data + b"\0", "1 bytes too many"),
     ]:

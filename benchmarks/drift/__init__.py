@@ -1,0 +1,1 @@
+"""The drift detector's promises, measured: false alarms where nothing drifts, delay where something does. `docs/drift.md`."""
