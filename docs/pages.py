@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from config.effective import show
 from config.settings import KEYS
-from docs import performance_page, sizing_page
+from docs import drift_page, performance_page, sizing_page
 
 if TYPE_CHECKING:
     from config.keys import Key
@@ -97,6 +97,7 @@ def main() -> None:
     """Write the pages."""
     pages = {"settings.md": settings_page(), "errors.md": errors_page(), "performance.md": performance_page.page()}
     pages["sizing.md"] = sizing_page.page()
+    pages["drift.md"] = drift_page.page()
     for name, text in pages.items():
         (ROOT / "docs" / name).write_text(text, encoding="utf-8")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
-import importlib
 import logging
 import os
 import random
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from config import Settings
     from models.registry import Registry
     from streams.group import Group
+    from streams.web_history import WebHistory
 
 log = structlog.get_logger()
 _FOLLOW_S = 0.25
@@ -40,14 +40,19 @@ def run_worker(settings: Settings, group_name: str) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _configure_logging()
     settings = in_own_folder(settings, group_name)
+    from streams.monitor_group import monitor_group
+
     lock = lock_state_folder(settings.storage.state_dir)
     wait_for_kafka(settings)
     hurried = asyncio.Event()
     try:
-        group = inference_group(settings, hurried) if group_name == "inference" else monitor_group(settings)
+        if group_name == "inference":
+            group, history = inference_group(settings, hurried), None
+        else:
+            group, history = monitor_group(settings, registry_of(settings))
     except BrokerError as e:
         leave(EX_TEMPFAIL, str(e))
-    _execute(group, group_name, settings, hurried)
+    _execute(group, group_name, settings, hurried, history)
     lock.close()
     sys.exit(0)
 
@@ -166,48 +171,6 @@ def _us(span: timedelta) -> int:
     return span // timedelta(microseconds=1)
 
 
-def monitor_group(settings: Settings) -> Group:
-    """The monitor group over the log of predictions and the outcomes."""
-    from streams.clients import producer_config
-    from streams.group import Group
-    from streams.monitor import MonitorHandler, open_warehouse
-    from streams.monitor_state import HOME
-    from streams.outbox import Outbox
-    from streams.telling import Telling
-    from streams.topics import PANES_TABLE
-
-    receivers = [receiver.resolved(os.environ) for receiver in settings.monitoring.notify]
-    importlib.import_module("scipy.stats")  # a second's work, which the first window would do on the event loop
-
-    outbox = Outbox(producer_config(settings.kafka))
-    handler = MonitorHandler(settings, registry_of(settings), outbox, open_warehouse(settings.database))
-    group = Group(
-        settings,
-        app_id=settings.kafka.monitor_group,
-        topics=[settings.kafka.topics.inference_log, settings.kafka.topics.outcomes],
-        table=PANES_TABLE,
-        handler=handler,
-        outbox=outbox,
-    )
-
-    async def say_alerts() -> None:
-        """Also where no rows come, and so no checkpoint."""
-        if group.ready and len(group.assignment()) == settings.kafka.partitions:
-            handler.say()
-
-    group.every(0.5, say_alerts)
-    if receivers:
-        telling = Telling(settings.kafka, receivers)
-        telling.start()
-
-        async def take_duty() -> None:
-            """Of several workers the one tells that has the alerts' state."""
-            telling.duty(on=HOME in group.assignment())
-
-        group.every(1.0, take_duty)
-    return group
-
-
 def registry_of(settings: Settings) -> Registry:
     """The model registry the settings name."""
     from models.registry import Registry
@@ -251,7 +214,7 @@ def lock_state_folder(folder: Path) -> Any:
     return lock
 
 
-def _execute(group: Group, name: str, settings: Settings, hurried: asyncio.Event) -> None:
+def _execute(group: Group, name: str, settings: Settings, hurried: asyncio.Event, history: WebHistory | None) -> None:
     import faust
 
     from streams.web import WebServer
@@ -276,7 +239,7 @@ def _execute(group: Group, name: str, settings: Settings, hurried: asyncio.Event
     gc.set_threshold(50_000, 20, 100)
     secret = settings.mlflow.webhook_secret if name == "inference" else None
     webhook = None if secret is None else (Webhook(secret.get_secret_value()), hurried.set)
-    web = WebServer(group, name, host=settings.web.host, port=settings.web.port, webhook=webhook)
+    web = WebServer(group, name, host=settings.web.host, port=settings.web.port, webhook=webhook, history=history)
     worker = Worker(group.app, web, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.spinner = None  # it moves the terminal's cursor, even into a log file
     log.info("worker starts", group=name, kafka=settings.kafka.bootstrap_servers, web=f"{settings.web.host}:{settings.web.port}")

@@ -37,8 +37,15 @@ def check_stream(data: bytes, *, max_rows: int) -> bytes:
 
     What lies inside the messages is not looked at: that is Arrow's business.
     """
+    return checked_stream(data, max_rows=max_rows)[0]
+
+
+def checked_stream(data: bytes, *, max_rows: int) -> tuple[bytes, int | None]:
+    """The same, and where the stream's record batch begins if it has but one, and no dictionary."""
     at, rows, schema = 0, 0, b""
+    others: list[int] = []
     while True:
+        begins = at
         if len(data) - at < _PREFIX.size:
             raise ValueError("cut short: an Arrow stream ends with its end-of-stream marker")
         mark, size = _PREFIX.unpack_from(data, at)
@@ -58,6 +65,8 @@ def check_stream(data: bytes, *, max_rows: int) -> bytes:
         if not schema:
             schema = metadata
             _check_schema(schema)
+        else:
+            others.append(begins if kind == _RECORD_BATCH else -1)
         if compressed:
             raise ValueError("its buffers are compressed: write them plain, Kafka compresses what it sends")
         if kind == _RECORD_BATCH:
@@ -71,7 +80,7 @@ def check_stream(data: bytes, *, max_rows: int) -> bytes:
         raise ValueError("an Arrow stream without a schema")
     if at != len(data):
         raise ValueError(f"{len(data) - at} bytes after the end of the Arrow stream")
-    return schema
+    return schema, others[0] if len(others) == 1 and others[0] >= 0 else None
 
 
 def _message(metadata: bytes) -> tuple[int, int, int, bool]:

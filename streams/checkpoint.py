@@ -52,6 +52,10 @@ class Consumer(Protocol):
 
     tracker: SpanTracker
 
+    def stood(self) -> Mapping[Any, int]:
+        """Committed offsets as they were when reading began, by source partition."""
+        ...
+
     async def _commit_offsets(self, offsets: Mapping[Any, int]) -> bool:
         """Faust's own last step of a commit: leave out what is no longer assigned, ask the broker, tell the sensors."""
         ...
@@ -104,7 +108,10 @@ class Checkpoint:
         *,
         clock: Callable[[], float],
         on_failure: Callable[[BaseException], Any],
+        urgent: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`urgent`: whether state changed, with the time alone, that must be made durable although no row came."""
+        self._urgent = urgent
         self._consumer = consumer
         self._outbox = outbox
         self._source = source
@@ -134,9 +141,12 @@ class Checkpoint:
         offsets: dict[Any, int] = {
             tp: o for tp, o in self._consumer.tracker.committable().items() if self._committed.get(tp) != o
         }
+        began = {**self._consumer.stood(), **self._consumer.tracker.began()}
+        if not offsets and self._urgent():
+            offsets = {tp: self._committed.get(tp, first) for tp, first in began.items()}  # once more where they stand
         if not offsets:
             return False
-        standing = {tp: self._committed.get(tp, first) for tp, first in self._consumer.tracker.began().items() if tp in offsets}
+        standing = {tp: self._committed.get(tp, first) for tp, first in began.items() if tp in offsets}
         try:
             dirty = self._source.take_dirty()
             outputs = self._outbox.turn()

@@ -95,6 +95,7 @@ class ChunkConsumer(driver.Consumer):
         self.chunk_topics = app.chunk_topics
         self.checkpoint = None
         self._next: dict[TP, int] = {}
+        self._stood: dict[TP, int] = {}
         self._read_offset = _ReadOffsets(self.chunk_topics)
         self._fetching = asyncio.Lock()
         # Records were fetched and dropped: what follows them must not be taken before a seek has brought them again, for a
@@ -173,6 +174,10 @@ class ChunkConsumer(driver.Consumer):
         """Next offset to take, by source partition read from since it was assigned."""
         return dict(self._next)
 
+    def stood(self) -> dict[TP, int]:
+        """Committed offsets as they were when reading began, of source partitions that had one."""
+        return dict(self._stood)
+
     def ack(self, message: Any) -> bool:
         """Faust's own bookkeeping of single offsets is not used: `Chunk.finish` is what lets offsets go."""
         if message.acked:
@@ -196,6 +201,7 @@ class ChunkConsumer(driver.Consumer):
         aiokafka leaves such a partition where it stands: what was fetched of it and dropped in a rebalance would be lost.
         """
         committed: Any = await super().seek_to_committed()
+        self._stood = {tp: offset for tp, offset in committed.items() if tp.topic in self.chunk_topics and offset}
         anew = [tp for tp, offset in committed.items() if tp.topic in self.chunk_topics and not offset]
         if anew:
             await self._thread.seek_to_beginning(*anew)
@@ -206,6 +212,7 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
         self.tracker.reset()
         self._next.clear()
+        self._stood = {}
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002 - Faust's signature
         """A commit is a checkpoint: nothing is committed that is not confirmed."""

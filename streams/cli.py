@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from streams.commands import audit, broker, config, generate, models, produce, rejected, tail, topics, worker
+from streams.commands import audit, broker, config, drift, generate, models, produce, rejected, report, tail, topics, worker
 from streams.commands.demo import demo
 from streams.commands.train_demo import train_demo
 
@@ -22,9 +22,11 @@ app.command()(worker.worker)
 app.command()(produce.produce)
 app.command()(generate.generate)
 app.command()(tail.tail)
+app.command()(report.report)
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(drift.app, name="drift")
 app.add_typer(audit.app, name="audit")
 app.add_typer(rejected.app, name="rejected")
 

@@ -50,6 +50,7 @@ RULES = {WINDOWS_TABLE: windows_to_hold}
 
 MOST_CHUNKS = 2
 """Chunks that wait for the agent at most; what comes after waits in the fetcher, then in Kafka."""
+FETCH_BYTES = 4 << 20
 
 
 class Handler(Protocol):
@@ -59,12 +60,19 @@ class Handler(Protocol):
         """Get what a chunk needs from elsewhere, before it is taken. What raises here ends the process."""
         ...
 
-    def process(self, chunk: Chunk) -> None:
-        """Take a chunk whole: state changed, everything it leads to in the outbox. Must not keep the loop long."""
+    def process(self, chunk: Chunk) -> bool | None:
+        """Take a chunk whole: state changed, everything it leads to in the outbox. Must not keep the loop long.
+
+        True: the handler finishes the chunk itself, when all of it is in the state.
+        """
         ...
 
     def take_dirty(self) -> Sequence[TableRecord]:
         """Table entries changed since the last call."""
+        ...
+
+    def urgent(self) -> bool:
+        """Whether state changed, with the time alone, that must be made durable although no row came."""
         ...
 
     def use_table(self, table: PackedTable) -> None:
@@ -92,9 +100,19 @@ class Group:
     """One agent group of one worker process."""
 
     def __init__(
-        self, settings: Settings, *, app_id: str, topics: Sequence[str], table: str, handler: Handler, outbox: Outbox
+        self,
+        settings: Settings,
+        *,
+        app_id: str,
+        topics: Sequence[str],
+        table: str,
+        handler: Handler,
+        outbox: Outbox,
+        fetch_bytes: int = FETCH_BYTES,
     ) -> None:
+        """`fetch_bytes`: that one fetch brings of a partition at most, unless a single record is larger."""
         register()
+        self._fetch_bytes = fetch_bytes
         self.settings = settings
         self.handler = handler
         self.outbox = outbox
@@ -167,6 +185,7 @@ class Group:
             self.packed,
             clock=time.monotonic,
             on_failure=lambda e: leave(EX_TEMPFAIL, f"checkpoint failed, nothing was committed: {e}"),
+            urgent=self.handler.urgent,
         )
         consumer.checkpoint = self.checkpoint
 
@@ -177,8 +196,8 @@ class Group:
                 if self._beginnings is not None:
                     await self._beginnings.check(chunk.parts)
                 await self.handler.prepare(chunk)
-                self.handler.process(chunk)
-                chunk.finish()
+                if not self.handler.process(chunk):
+                    chunk.finish()
             except asyncio.CancelledError:
                 raise
             except TopicError as e:
@@ -223,7 +242,7 @@ class Group:
             broker_commit_interval=s.inference.commit_interval.total_seconds(),
             broker_max_poll_records=s.inference.batch_size,
             consumer_auto_offset_reset="earliest",
-            consumer_max_fetch_size=4 << 20,
+            consumer_max_fetch_size=self._fetch_bytes,
             datadir=str(s.storage.state_dir),
             store="rocksdb://",
             key_serializer="raw",

@@ -130,6 +130,10 @@ class InferenceHandler:
             self._outbox.send(self._topics.features, partition=record.partition, key=record.key, value=record.value)
             metrics.CLOCK_RECORDS.inc()
 
+    def urgent(self) -> bool:
+        """Nothing here changes without a row."""
+        return False
+
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed windows, packed."""
         return self.pipeline.take_dirty()

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from streams.arrowstream import check_stream
+from streams.arrowstream import checked_stream
 from streams.wire import MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
@@ -113,30 +114,80 @@ END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """The mark of an IPC stream's end."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogBatch:
-    """A decoded inference-log record."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LogSchema:
+    """What a record's schema says. Records with the same schema have the same of these."""
 
+    schema: pa.Schema
     model: str
     version: str
     role: str
     columns: tuple[str, ...]
-    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """A decoded inference-log record."""
+
+    about: LogSchema
+    batch: pa.RecordBatch
+
+    @property
+    def model(self) -> str:
+        """Registered name."""
+        return self.about.model
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self.about.version
+
+    @property
+    def role(self) -> str:
+        """Champion or challenger."""
+        return self.about.role
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the vector."""
+        return self.about.columns
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows, each column in one piece."""
+        return pa.Table.from_batches([self.batch])
 
     def vectors(self) -> NDArray[np.float64]:
         """float64 (rows, columns), NaN = missing."""
-        flat: NDArray[np.float64] = self.table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(self.table.num_rows, len(self.columns))
+        flat: NDArray[np.float64] = self.batch["vector"].flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(self.batch.num_rows, len(self.columns))
 
 
 def decode_log(data: bytes) -> LogBatch:
     """Read an inference-log record; raises `ValueError` for bytes that are none."""
     try:
-        check_stream(data, max_rows=MAX_FRAME_ROWS)
-        table = pa.ipc.open_stream(data).read_all()
-        table.validate(full=True)  # damaged lengths and offsets are found here, not by whoever reads the column
-        meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        return LogBatch(meta["model"], meta["version"], meta["role"], tuple(json.loads(meta["columns"])), table)
+        schema, at = checked_stream(data, max_rows=MAX_FRAME_ROWS)
+        about = _about(schema)
+        # Arrow's stream reader reads the schema, with its names of columns, again for each record.
+        batch = pa.ipc.read_record_batch(pa.py_buffer(data)[at:], about.schema) if at is not None else _one_batch(data)
+        batch.validate(full=True)  # damaged lengths and offsets are found here, not by whoever reads the column
+        return LogBatch(about, batch)
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, RecursionError) as e:
         msg = f"not an inference-log record: {type(e).__name__}: {e}"
         raise ValueError(msg) from e
+
+
+def _one_batch(data: bytes) -> pa.RecordBatch:
+    """The batches of a stream as one, empty if there are none."""
+    table = pa.ipc.open_stream(data).read_all()
+    table.validate(full=True)  # before anything is copied by what it says of itself
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+@lru_cache(maxsize=32)
+def _about(schema_message: bytes) -> LogSchema:
+    whole = b"\xff\xff\xff\xff" + len(schema_message).to_bytes(4, "little") + schema_message
+    schema = pa.ipc.read_schema(pa.py_buffer(whole))
+    meta = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    return LogSchema(schema, meta["model"], meta["version"], meta["role"], tuple(json.loads(meta["columns"])))

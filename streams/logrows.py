@@ -9,9 +9,8 @@ that of its record in the log, so that what an inference worker repeated cannot 
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,19 +18,18 @@ import pyarrow as pa
 
 from monitoring.joined import Scorer
 from monitoring.panes import AT_ONCE
-from streams.inference_log import PLACES, LogBatch, decode_log, log_schema
+from streams.inference_log import PLACES, LogBatch, LogSchema, decode_log, log_schema
 from streams.records import MAX_TS_US
 from streams.rejections import reject
 from streams.wire import INDEX_BITS, MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from numpy.typing import NDArray
 
     from streams.records import PartitionRecords, Record, Rejected
 
 _FIELDS = [f for f in log_schema(model="", version="", role="", columns=()) if f.name != "vector"]
+_ROWWISE = ("ts_event_us", "value", "vectors", "abstained", "own", "decided")
 _MAX_OFFSET = 1 << 63 - INDEX_BITS
 
 
@@ -65,6 +63,15 @@ class LogRows:
     def __len__(self) -> int:
         return len(self.ts_event_us)
 
+    def cut(self, start: int, stop: int) -> LogRows:
+        """Rows from `start` to before `stop`; copies nothing."""
+        some = slice(start, stop)
+        return replace(
+            self,
+            table=self.table.slice(start, stop - start),
+            **{name: getattr(self, name)[some] for name in _ROWWISE},
+        )
+
 
 def read_log(part: PartitionRecords) -> tuple[list[LogRows], list[Rejected]]:
     """The rows of one partition's records, and what was rejected; both in the order given. Records without rows are left out."""
@@ -84,25 +91,18 @@ def read_log(part: PartitionRecords) -> tuple[list[LogRows], list[Rejected]]:
 
 
 def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
+    placed, filled = _known(log.about)
+    batch = log.batch
+    for at, name in filled:
+        if batch.column(at).null_count:
+            raise ValueError(f"not an inference-log record: column {name!r} has nulls")
     table = log.table
-    if not all(isinstance(name, str) for name in log.columns):
-        raise ValueError("not an inference-log record: the names in its metadata `columns` must be texts")
-    placed = PLACES[0] in table.schema.names
-    known = _FIELDS if placed else [f for f in _FIELDS if f.name not in PLACES]
-    for field in [*known, pa.field("vector", pa.list_(pa.float64(), len(log.columns)), nullable=False)]:
-        at = table.schema.get_field_index(field.name)
-        if at < 0 or table.schema.field(at).type != field.type:
-            found = "absent" if at < 0 else str(table.schema.field(at).type)
-            raise ValueError(f"not an inference-log record: column {field.name!r} must be {field.type}, it is {found}")
-        if not field.nullable and table.column(at).null_count:
-            raise ValueError(f"not an inference-log record: column {field.name!r} has nulls")
-    table.validate(full=True)  # what the bytes say of themselves is believed by Arrow, and read past the end if wrong
     ts_event_us, horizon_us = _numbers(table, "ts_event_us"), _numbers(table, "horizon_us")
     if len(table) and not (ts_event_us.min() >= 0 and ts_event_us.max() < MAX_TS_US):
         raise ValueError(f"not an inference-log record: ts_event_us must lie in [0, {MAX_TS_US})")
     if len(table) and not 0 < horizon_us.min() == horizon_us.max() < MAX_TS_US:
         raise ValueError("not an inference-log record: horizon_us must be positive and the same in all rows")
-    abstained = _numbers(table, "abstained")
+    abstained, value = _numbers(table, "abstained"), _numbers(table, "value")
     return LogRows(
         Scorer(log.model, log.version, log.role),
         log.columns,
@@ -112,7 +112,7 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
         r.timestamp * 1000,
         int(horizon_us[0]) if len(table) else 0,
         ts_event_us,
-        np.where(abstained, np.nan, _numbers(table, "value")),
+        np.where(abstained, np.nan, value) if abstained.any() else value,
         log.vectors() if len(table) else np.empty((0, len(log.columns))),
         abstained,
         table,
@@ -120,18 +120,44 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
     )
 
 
+@lru_cache(maxsize=32)
+def _known(about: LogSchema) -> tuple[bool, tuple[tuple[int, str], ...]]:
+    """Whether records of this schema have places, and where and which columns have no nulls; `ValueError` if it is no log's."""
+    if not all(isinstance(name, str) for name in about.columns):
+        raise ValueError("not an inference-log record: the names in its metadata `columns` must be texts")
+    schema = about.schema
+    placed = PLACES[0] in schema.names
+    known = _FIELDS if placed else [f for f in _FIELDS if f.name not in PLACES]
+    filled = []
+    for field in [*known, pa.field("vector", pa.list_(pa.float64(), len(about.columns)), nullable=False)]:
+        at = schema.get_field_index(field.name)
+        if at < 0 or schema.field(at).type != field.type:
+            found = "absent" if at < 0 else str(schema.field(at).type)
+            raise ValueError(f"not an inference-log record: column {field.name!r} must be {field.type}, it is {found}")
+        if not field.nullable:
+            filled.append((at, field.name))
+    return placed, tuple(filled)
+
+
 def _places(table: pa.Table) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
     """Source, own and decided places of rows, of which there must be one at least."""
-    if len(table["source_topic"].unique()) > 1 or len(table["source_partition"].unique()) > 1:
+    partition = _numbers(table, "source_partition")
+    if len(table["source_topic"].unique()) > 1 or partition.min() != partition.max():
         raise ValueError("not an inference-log record: source_topic and source_partition must be the same in all rows")
     own = _positions(table, "source")
-    waited: NDArray[np.bool_] = table["decided_offset"].is_valid().to_numpy()
-    if (waited != table["decided_index"].is_valid().to_numpy()).any():
-        raise ValueError("not an inference-log record: of decided_offset and decided_index both must be null or neither")
-    decided = np.where(waited, _positions(table, "decided"), AT_ONCE)
-    if (decided < own)[waited].any():
-        raise ValueError("not an inference-log record: decided_offset and decided_index must not lie before the row's own place")
-    return f"{table['source_topic'][0]}-{table['source_partition'][0]}", own, decided
+    nulls = table["decided_offset"].null_count, table["decided_index"].null_count
+    if nulls == (len(table), len(table)):
+        decided = np.full(len(table), AT_ONCE, np.int64)
+    else:
+        waited: NDArray[np.bool_] = table["decided_offset"].is_valid().to_numpy()
+        if (waited != table["decided_index"].is_valid().to_numpy()).any():
+            raise ValueError("not an inference-log record: of decided_offset and decided_index both must be null or neither")
+        decided = np.where(waited, _positions(table, "decided"), AT_ONCE)
+        if (decided < own)[waited].any():
+            raise ValueError(
+                "not an inference-log record: decided_offset and decided_index must not lie before the row's own place"
+            )
+    return f"{table['source_topic'][0]}-{partition[0]}", own, decided
 
 
 def _positions(table: pa.Table, of: str) -> NDArray[np.int64]:
@@ -153,19 +179,3 @@ def _numbers(table: pa.Table, name: str, *, null: int | None = None) -> NDArray[
     column = table[name] if null is None or not table[name].null_count else table[name].fill_null(null)
     numbers: NDArray[Any] = column.to_numpy()
     return numbers
-
-
-def in_time_order(rows: Iterable[LogRows], *, pane_us: int) -> Iterator[list[LogRows]]:
-    """Rows of one scorer in the order of their panes, each partition's in its own order; its next few rows come together.
-
-    Time is the greatest event time seen, over all partitions. Taking a partition whole before the next would make the next
-    one's rows late for no reason.
-    """
-    by_partition: dict[int, list[tuple[int, LogRows]]] = {}
-    for r in rows:
-        queue = by_partition.setdefault(r.partition, [])
-        pane = int(r.ts_event_us.min() - 1) // pane_us
-        queue.append((max(pane, queue[-1][0]) if queue else pane, r))
-    merged = heapq.merge(*(by_partition[p] for p in sorted(by_partition)), key=lambda entry: entry[0])
-    for _, together in itertools.groupby(merged, key=lambda entry: (entry[0], entry[1].partition)):
-        yield [r for _, r in together]

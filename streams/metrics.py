@@ -53,13 +53,28 @@ DRIFT_VERDICT = Gauge(
     ["model", "version", "role"],
     registry=REGISTRY,
 )
+QUALITY = Gauge(
+    "trading_ml_quality",
+    "A metric of the last closed window's quality",
+    ["model", "version", "role", "metric"],
+    registry=REGISTRY,
+)
+WINDOWS_REVISED = Counter(
+    "trading_ml_windows_revised", "Windows reported again since outcomes came late or were revised", ["model"], registry=REGISTRY
+)
+RETRAIN_REQUESTS = Counter("trading_ml_retrain_requests", "Requests to train a model anew", ["model"], registry=REGISTRY)
 WINDOWS_CLOSED = Counter("trading_ml_windows_closed", "Drift and quality windows reported", ["model"], registry=REGISTRY)
 DRIFT_SKIPPED = Counter("trading_ml_drift_skipped_rows", "Rows not counted for drift: no reference yet", registry=REGISTRY)
+DRIFT_WAITING = Gauge(
+    "trading_ml_drift_waiting_rows", "Rows that wait to be counted until other partitions have come as far", registry=REGISTRY
+)
 DRIFT_LATE = Gauge("trading_ml_drift_late_rows", "Rows that came after every window they belong to had closed", registry=REGISTRY)
-MATURED = Counter("trading_ml_matured_rows", "Predictions that met their outcome, again after a revision", registry=REGISTRY)
+MATURED = Counter("trading_ml_matured_rows", "Predictions that met their outcome", registry=REGISTRY)
 UNLABELLED = Counter("trading_ml_unlabelled_rows", "Predictions given up without an outcome", registry=REGISTRY)
-PENDING = Gauge("trading_ml_pending_keys", "Predictions and outcomes held for their other half or a revision", registry=REGISTRY)
-LABELS_EVICTED = Gauge("trading_ml_labels_evicted", "Of those, let go early because too many were held", registry=REGISTRY)
+PENDING = Gauge("trading_ml_pending_keys", "Predictions held that have no outcome yet", registry=REGISTRY)
+LABELS_EVICTED = Gauge(
+    "trading_ml_labels_evicted", "Predictions and outcomes let go early: too many were held", registry=REGISTRY
+)
 WAREHOUSE_WAITING = Gauge("trading_ml_warehouse_waiting_rows", "Rows on disk that the warehouse did not take", registry=REGISTRY)
 WAREHOUSE_FAILURES = Counter("trading_ml_warehouse_failures", "Appends the warehouse refused", registry=REGISTRY)
 STATE_FAULTS = Counter("trading_ml_state_faults", "Stored pieces that could not be read and started afresh", registry=REGISTRY)
@@ -71,4 +86,10 @@ NOTIFICATIONS = Counter(
 )
 NOTIFICATIONS_WAITING = Gauge(
     "trading_ml_notifications_waiting", "Alert events read that a receiver was not told of yet", ["receiver"], registry=REGISTRY
+)
+REGISTRY_METRICS = Counter(
+    "trading_ml_registry_metrics",
+    "Windows whose metrics were for the registry: logged; gone: their version is not there; away: attempts it did not answer",
+    ["outcome"],
+    registry=REGISTRY,
 )

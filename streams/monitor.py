@@ -2,7 +2,9 @@
 
 A chunk goes through whole, in this order, so that a window that closes in it knows all the labels the chunk brought:
 
-    predictions into labels → outcomes into labels → drift counts, windows close → reports
+    predictions into labels → outcomes into labels → drift counts, windows close → reports → traffic counts
+
+Rows that are far ahead of other partitions' wait before they are counted (`streams.aligning`), and their chunk with them.
 
 State of a partition is read from the table when the first chunk after a start or a revocation comes.
 """
@@ -15,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from monitoring.journal import Outcomes, Predictions
+from monitoring.labels import Outcomes, Predictions
 from streams import metrics
-from streams.logrows import LogRows, in_time_order, read_log
-from streams.monitor_state import MonitorState
+from streams.counting import Counting
+from streams.logrows import LogRows, read_log
+from streams.monitor_state import MonitorState, Said
 from streams.outcomes import OutcomeDecoder
 from streams.references import References
 from streams.rejections import rejection_headers
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from config import Settings
     from config.sections import Database
-    from monitoring.joined import Scorer
+    from monitoring.alerts import AlertState
     from monitoring.warehouse import Warehouse
     from streams.checkpoint import TableRecord
     from streams.chunks import Chunk
@@ -41,10 +44,12 @@ if TYPE_CHECKING:
     from streams.outcomes import OutcomeBatch
     from streams.records import PartitionRecords, Rejected
     from streams.references import SpecSource
-    from streams.watch import Watch
 
 log = structlog.get_logger()
 GROUP = "monitor"
+REVISE_S = 5.0
+"""Least time between two looks at the labels; a window is reported again once a look found nothing new for it."""
+_OF_A_PREDICTION = ("ts_event_us", "revision", "value", "lower", "upper", "p_up", "completeness")
 
 
 def open_warehouse(database: Database) -> Warehouse:
@@ -70,11 +75,13 @@ class MonitorHandler:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: seconds, never going back; only paces attempts at a registry or warehouse that failed."""
+        """`clock`: seconds, never going back; paces attempts at what failed, and how often labels are looked at for revisions."""
+        self._clock = clock
+        self._looked_s = clock()
         self._rules = Rules.of(settings)
         self._topics = settings.kafka.topics
+        self._served = frozenset(model.name for model in settings.models)
         self._outbox = outbox
-        self._references = References(registry, clock=clock)
         self._store = Store(warehouse, settings.storage.state_dir / "warehouse-waiting", clock=clock)
         self._reports = Reports(settings, outbox, self._store)
         self._outcomes = OutcomeDecoder(
@@ -82,6 +89,21 @@ class MonitorHandler:
             max_future_us=int(settings.inference.max_future.total_seconds() * 1_000_000),
         )
         self._state = MonitorState(self._rules)
+        self._counting = Counting(
+            self._rules,
+            self._state,
+            References(registry, clock=clock),
+            self._reports,
+            outcomes=self._topics.outcomes,
+            clock=clock,
+        )
+        self.highwater: Callable[[int], int | None] = lambda _partition: 0
+        """Partition of the log → the offset at which it ends, None while that is not known."""
+        self.stood: Callable[[int], int | None] = lambda _partition: None
+        """Partition of the log → the offset from which it is read on."""
+        self._next: dict[int, int] = {}
+        self._catching_up = True
+        self._ends: list[int | None] = [None] * self._rules.partitions
         self._table: Entries | None = None
         self._named: set[tuple[str, str, str]] = set()
 
@@ -92,8 +114,11 @@ class MonitorHandler:
     async def prepare(self, chunk: Chunk) -> None:
         """Nothing is needed."""
 
-    def process(self, chunk: Chunk) -> None:
-        """One chunk, whole. Raises `WarehouseError` when too many rows wait for the warehouse."""
+    def process(self, chunk: Chunk) -> bool:
+        """One chunk, whole. Whether it is finished here, now or once its rows were counted; else the caller does that.
+
+        Raises `WarehouseError` when too many rows wait for the warehouse.
+        """
         started = time.perf_counter()
         self._store.check()
         self._load()
@@ -101,9 +126,13 @@ class MonitorHandler:
         outcomes: list[tuple[PartitionRecords, OutcomeBatch]] = []
         rejected: list[Rejected] = []
         for part in chunk.parts:
+            if part.topic == self._topics.features_rejected:
+                self._state.operations.take_rejected(part)
+                continue
             if part.topic == self._topics.inference_log:
                 read, refused = read_log(part)
                 logs += read
+                self._next[part.partition] = part.records[-1].offset + 1
             else:
                 batch, refused = self._outcomes.decode(part)
                 outcomes.append((part, batch))
@@ -112,15 +141,13 @@ class MonitorHandler:
             self._take_predictions(rows)
         for part, batch in outcomes:
             self._take_outcomes(part, batch)
-        alike: dict[tuple[Scorer, tuple[str, ...]], list[LogRows]] = {}
-        for rows in logs:
-            alike.setdefault((rows.scorer, rows.columns), []).append(rows)
-        for records in alike.values():
-            self._count(records)
+        held = self._counting.add(logs, chunk)
+        self._count()
         self._reject(rejected)
         self._close_chunk({rows.partition for rows in logs})
         metrics.ROWS.labels(GROUP).inc(len(chunk))
         metrics.CHUNK_SECONDS.labels(GROUP).observe(time.perf_counter() - started)
+        return held
 
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed entries, after the warehouse has the rows of every chunk they come from, or the disk has."""
@@ -128,13 +155,35 @@ class MonitorHandler:
         self._store.flush()
         return self._state.take_dirty()
 
+    def urgent(self) -> bool:
+        """Whether an alert waits to be said for which no row comes."""
+        return self._state.unsaid()
+
     def say(self) -> None:
-        """Send and store the alert events that no crash can take back any more. Only while all partitions are held."""
+        """Send and store what no crash can take back any more, and revised windows. Only while all partitions are held."""
         self._load()
-        events = [] if self._table is None else self._state.take_durable(self._table)
-        if events:
-            self._reports.alerts(events)
+        if self._clock() >= self._looked_s + REVISE_S:
+            self._looked_s = self._clock()
+            self._counting.revise()
+        self._count()
+        said = Said([], []) if self._table is None else self._state.take_durable(self._table)
+        if said.events or said.requests:
+            self._reports.say(said)
             self._store.flush()
+
+    def caught_up(self) -> bool:
+        """Whether all was taken that the log had at the last call. Who reads a busy log is hardly ever at its very end."""
+        ends, self._ends = self._ends, [self.highwater(p) for p in range(self._rules.partitions)]
+        return all(end is not None and self._at(partition) >= end for partition, end in enumerate(ends))
+
+    def look_at_the_clock(self, now_us: int, *, caught_up: bool) -> None:
+        """Judge which models get no input. `caught_up`: the log has been read to its end. Only while all partitions are held."""
+        self._load()
+        state = self._state
+        self._counting.expect()
+        state.operations.serve(self._served, now_us)
+        state.operations.silence(now_us, caught_up=caught_up)
+        show_alerts(self._alert_states())
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Forget these partitions; their state is read again when a chunk comes."""
@@ -146,12 +195,37 @@ class MonitorHandler:
                 partitions=self._rules.partitions,
             )
         self._state.forget(gone)
+        self._counting.clear()
+        self._next.clear()
+        self._ends = [None] * self._rules.partitions
+
+    def close(self) -> None:
+        """Let go of the warehouse's thread."""
+        self._store.close()
+
+    def _count(self) -> None:
+        behind = self._behind()
+        self._counting.count(behind, anew=self._catching_up)
+        if not behind and not self._counting.waiting:
+            self._catching_up = False
+
+    def _behind(self) -> list[int]:
+        """Partitions of the log that have more to read."""
+        ends = [self.highwater(partition) for partition in range(self._rules.partitions)]
+        return [partition for partition, end in enumerate(ends) if end is None or self._at(partition) < end]
+
+    def _at(self, partition: int) -> int:
+        """The offset of the log from which on nothing was taken."""
+        at = self._next.get(partition)
+        at = self.stood(partition) if at is None else at
+        return at or 0
 
     def _load(self) -> None:
         if self._state.complete:
             return
         if self._table is None:
             raise RuntimeError("no table yet: a chunk came before the consumer")
+        self._catching_up = True
         for fault in self._state.load(self._table):
             metrics.STATE_FAULTS.inc()
             log.warning("stored state could not be read, that piece starts afresh", error=str(fault))
@@ -159,6 +233,7 @@ class MonitorHandler:
     def _take_predictions(self, rows: LogRows) -> None:
         self._store.add("predictions", prediction_rows(rows))
         self._store.add("features", feature_rows(rows))
+        self._state.operations.take_log(rows)
         digest = rows.table["spec_digest"][0].as_py()
         if (digest, rows.scorer.model, rows.scorer.version) not in self._named:
             self._named.add((digest, rows.scorer.model, rows.scorer.version))
@@ -168,18 +243,8 @@ class MonitorHandler:
             return
         made = np.isfinite(rows.value)
         table = rows.table if made.all() else rows.table.filter(made)
-        block = Predictions.of(
-            rows.scorer,
-            horizon_us=rows.horizon_us,
-            prediction_ids=table["prediction_id"].to_pylist(),
-            symbols=table["symbol"].to_pylist(),
-            ts_event_us=table["ts_event_us"].to_numpy(),
-            revision=table["revision"].to_numpy(),
-            value=table["value"].to_numpy(),
-            lower=table["lower"].to_numpy(),
-            upper=table["upper"].to_numpy(),
-            p_up=table["p_up"].to_numpy(),
-        )
+        numbers = {name: table[name].to_numpy() for name in _OF_A_PREDICTION}
+        block = Predictions.of(rows.scorer, horizon_us=rows.horizon_us, symbols=table["symbol"].to_pylist(), **numbers)
         labels.add_predictions(block, source=rows.topic, offset=rows.offset)
 
     def _take_outcomes(self, part: PartitionRecords, batch: OutcomeBatch) -> None:
@@ -188,7 +253,7 @@ class MonitorHandler:
         fresh = batch.after(labels.taken(part.topic))
         if not len(fresh):
             return
-        block = Outcomes.of(
+        block = Outcomes(
             symbols=fresh.symbols,
             ts_event_us=fresh.ts_event_us,
             horizon_us=fresh.horizon_us,
@@ -196,45 +261,6 @@ class MonitorHandler:
             value=fresh.value,
         )
         labels.add_outcomes(block, source=part.topic, offset=int(fresh.offset[-1]))
-
-    def _count(self, records: list[LogRows]) -> None:
-        """Count rows of one scorer and its columns for drift, and report the windows they close."""
-        scorer = records[0].scorer
-        trained = self._references.get(scorer.model, scorer.version, records[0].columns)
-        if trained is None:
-            metrics.DRIFT_SKIPPED.inc(sum(len(r) for r in records))
-            return
-        watch = self._state.watch(scorer)
-        fault = watch.arm(trained)
-        if fault is not None:
-            metrics.STATE_FAULTS.inc()
-            log.warning("stored counts could not be used, they start afresh", scorer=":".join(scorer), error=str(fault))
-        horizon_us, end_us = records[0].horizon_us, None
-        for together in in_time_order(records, pane_us=self._rules.pane_us):
-            for judged in watch.count(together):
-                end_us = judged.window.end_us
-                self._reports.window(watch, judged, self._state.labels, horizon_us=horizon_us)
-                self._retire_others(watch, start_us=judged.window.start_us, end_us=end_us)
-        if end_us is not None:
-            # The next window ends a pane later at the earliest.
-            needed_us = end_us - (self._rules.panes - 1) * self._rules.pane_us - horizon_us
-            for labels in self._state.labels.values():
-                labels.matured.forget(scorer, until_us=needed_us)
-
-    def _retire_others(self, watch: Watch, *, start_us: int, end_us: int) -> None:
-        """End the alerts of versions that this one has replaced for a whole window; drop those silent for long."""
-        model, version, role = watch.scorer
-        for scorer, other in list(self._state.watches.items()):
-            if (scorer.model, scorer.role) != (model, role) or scorer.version == version or other.newest_us > start_us:
-                continue
-            self._reports.hide(other)
-            if other.open_alerts():
-                reason = f"version {version} serves in place of {scorer.version}"
-                self._state.watch(scorer).withdraw(end_us, reason=reason)
-            if not other.unsaid and other.newest_us + self._rules.label_timeout_us < start_us:
-                self._state.drop(scorer)
-                for labels in self._state.labels.values():
-                    labels.matured.forget(scorer, until_us=end_us)
 
     def _reject(self, rejected: list[Rejected]) -> None:
         for r in rejected:
@@ -245,13 +271,16 @@ class MonitorHandler:
 
     def _close_chunk(self, partitions: set[int]) -> None:
         state = self._state
+        state.operations.close()
         for partition in partitions:
             for lost in state.labels[partition].advance().values():
                 metrics.UNLABELLED.inc(lost)
-        for labels in state.labels.values():
-            metrics.MATURED.inc(labels.matured_rows)
-            labels.matured_rows = 0
-        metrics.PENDING.set(sum(len(labels.pending) for labels in state.labels.values()))
-        metrics.LABELS_EVICTED.set(sum(labels.pending.evicted + labels.matured.evicted for labels in state.labels.values()))
+        labels = state.labels.values()
+        metrics.MATURED.inc(sum(part.take_matured() for part in labels))
+        metrics.PENDING.set(sum(part.waiting for part in labels))
+        metrics.LABELS_EVICTED.set(sum(part.evicted for part in labels))
         metrics.DRIFT_LATE.set(sum(w.panes.late_rows for w in state.watches.values() if w.panes is not None))
-        show_alerts(w.alerts for w in state.watches.values())
+        show_alerts(self._alert_states())
+
+    def _alert_states(self) -> list[AlertState]:
+        return [self._state.operations.alerts, *(w.alerts for w in self._state.watches.values())]

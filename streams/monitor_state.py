@@ -5,21 +5,24 @@ Core: table entries in, table entries out. One worker holds all partitions in th
 | entry                            | partition           | value                                                       |
 |----------------------------------|---------------------|-------------------------------------------------------------|
 | ``journal|000003``               | the rows' own       | a segment of predictions and outcomes (`monitoring.journal`) |
-| ``watch|["m","3","champion"]``   | 0                   | drift counts and alerts (`streams.watch`); empty once gone  |
+| ``watch|["m","3","champion"]``   | 0                   | drift counts, alerts (`streams.watch`); empty once gone     |
+| ``operations``                   | 0                   | traffic, its alerts (`streams.operations`)                  |
 
 After a crash some entries may be of the last checkpoint begun and others of the one before, and the rows since the last
 commit come again. Each entry says itself what it has seen, so none counts a row twice. An inference worker that was killed
-repeats rows in new records of the log: labels know them by their ids, drift by their places in the source (`monitoring.panes`).
+repeats rows in new records of the log: labels know them by symbol, event time and revision, drift by their places in the
+source (`monitoring.panes`).
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from monitoring.errors import StateError
 from monitoring.joined import Scorer
 from monitoring.labels import Labels
+from streams.operations import Operations
 from streams.watch import Watch
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ HOME = 0
 
 _JOURNAL = b"journal|"
 _WATCH = b"watch|"
+_OPERATIONS = b"operations"
 
 
 class Entries(Protocol):
@@ -47,18 +51,34 @@ class Entries(Protocol):
         ...
 
 
+class Said(NamedTuple):
+    """What is to be said now: alert events and retrain requests, each in order."""
+
+    events: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
+
+
+class _Written(NamedTuple):
+    """An entry as given to be written, and how much of what is in it is still to be said."""
+
+    packed: bytes
+    events: int
+    requests: int = 0
+
+
 class MonitorState:
-    """Labels by partition, watches by scorer. One owner, one thread."""
+    """Labels by partition, watches by scorer, the traffic. One owner, one thread."""
 
     def __init__(self, rules: Rules) -> None:
         self.labels: dict[int, Labels] = {}
         self.watches: dict[Scorer, Watch] = {}
+        self.operations = Operations(rules.alerts)
         self._rules = rules
         self._dirty: set[Scorer] = set()
         self._gone: list[Scorer] = []
-        self._written: dict[Scorer, tuple[bytes, int]] = {}
-        """Of a scorer with unsaid events: its entry as given to be written, and how many of them are in it."""
+        self._written: dict[bytes, _Written] = {}
         self._home = False
+        self._just_said = False
 
     @property
     def complete(self) -> bool:
@@ -76,7 +96,7 @@ class MonitorState:
                 self.labels[partition] = self._labels(entries)
                 faults += self.labels[partition].faults
             if partition == HOME and not self._home:
-                faults += self._load_watches(entries)
+                faults += self._load_home(entries)
                 self._home = True
         return faults
 
@@ -87,9 +107,11 @@ class MonitorState:
             if partition == HOME:
                 self._home = False
                 self.watches.clear()
+                self.operations = Operations(self._rules.alerts)
                 self._dirty.clear()
                 self._gone.clear()
                 self._written.clear()
+                self._just_said = False
 
     def watch(self, scorer: Scorer) -> Watch:
         """The scorer's watch, made where there is none; it will be written."""
@@ -99,11 +121,21 @@ class MonitorState:
         self._dirty.add(scorer)
         return found
 
-    def drop(self, scorer: Scorer) -> None:
-        """Let go of a scorer for good."""
+    def touch(self, scorer: Scorer) -> None:
+        """Have the scorer's watch written."""
+        self._dirty.add(scorer)
+
+    def unsaid(self) -> bool:
+        """Whether there are events or requests that were not said yet, or were and the table does not know it."""
+        return self._just_said or bool(self.operations.unsaid) or any(w.unsaid or w.requests for w in self.watches.values())
+
+    def drop(self, scorer: Scorer) -> bool:
+        """Let go of a scorer for good; not yet, if it was not written since it last changed: then its rows may come again."""
+        if scorer in self._dirty:
+            return False
         del self.watches[scorer]
-        self._dirty.discard(scorer)
         self._gone.append(scorer)
+        return True
 
     def take_dirty(self) -> list[TableRecord]:
         """Entries changed since the last call."""
@@ -115,44 +147,62 @@ class MonitorState:
         records += [(HOME, _watch_key(s), b"") for s in self._gone if s not in self.watches]
         for scorer in sorted(self._dirty):
             watch = self.watches[scorer]
-            packed = watch.pack()
-            records.append((HOME, _watch_key(scorer), packed))
-            if watch.unsaid:
-                self._written[scorer] = packed, len(watch.unsaid)
+            records.append(self._entry(_watch_key(scorer), watch.pack(), len(watch.unsaid), len(watch.requests)))
+        if self.operations.dirty:
+            records.append(self._entry(_OPERATIONS, self.operations.pack(), len(self.operations.unsaid)))
+            self.operations.dirty = False
         self._dirty.clear()
         self._gone.clear()
+        self._just_said = False
         return records
 
-    def take_durable(self, table: Entries) -> list[dict[str, Any]]:
-        """Alert events that the table holds with the state they come from: to be said now. Each comes once, but for a crash."""
-        events: list[dict[str, Any]] = []
-        for scorer, (packed, unsaid) in list(self._written.items()):
-            if table.get(HOME, _watch_key(scorer)) != packed:
+    def take_durable(self, table: Entries) -> Said:
+        """What the table holds with the state it comes from: to be said now. Each comes once, but for a crash."""
+        said = Said([], [])
+        for key, written in list(self._written.items()):
+            if table.get(HOME, key) != written.packed:
                 continue
-            watch = self.watch(scorer)
-            events += watch.unsaid[:unsaid]
-            del watch.unsaid[:unsaid], self._written[scorer]
-        return events
+            if key == _OPERATIONS:
+                unsaid, self.operations.dirty = self.operations.unsaid, True
+            else:
+                watch = self.watch(_scorer(key))
+                unsaid = watch.unsaid
+                said.requests.extend(watch.requests[: written.requests])
+                del watch.requests[: written.requests]
+            said.events.extend(unsaid[: written.events])
+            del unsaid[: written.events], self._written[key]
+            self._just_said = True
+        return said
+
+    def _entry(self, key: bytes, packed: bytes, events: int, requests: int = 0) -> TableRecord:
+        if events or requests:
+            self._written[key] = _Written(packed, events, requests)
+        return HOME, key, packed
 
     def _labels(self, entries: Sequence[tuple[bytes, bytes]]) -> Labels:
         rules = self._rules
         segments = [(int(key.removeprefix(_JOURNAL)), data) for key, data in entries if key.startswith(_JOURNAL)]
-        return Labels.restore(segments, timeout_us=rules.label_timeout_us, pane_us=rules.pane_us, most=rules.most_keys)
+        return Labels.restore(segments, timeout_us=rules.labels_kept_us, pane_us=rules.pane_us, most=rules.most_rows)
 
-    def _load_watches(self, entries: Sequence[tuple[bytes, bytes]]) -> list[StateError]:
+    def _load_home(self, entries: Sequence[tuple[bytes, bytes]]) -> list[StateError]:
         faults: list[StateError] = []
         for key, data in entries:
-            if key.startswith(_WATCH) and data:
-                scorer = Scorer(*json.loads(key.removeprefix(_WATCH)))
-                try:
+            try:
+                if key.startswith(_WATCH) and data:
+                    scorer = _scorer(key)
                     watch = self.watches[scorer] = Watch.unpack(scorer, self._rules, data)
-                except StateError as e:
-                    faults.append(e)
-                    continue
-                if watch.unsaid:
-                    self._written[scorer] = data, len(watch.unsaid)
+                    self._entry(key, data, len(watch.unsaid), len(watch.requests))
+                elif key == _OPERATIONS and data:
+                    self.operations = Operations.unpack(self._rules.alerts, data)
+                    self._entry(key, data, len(self.operations.unsaid))
+            except StateError as e:
+                faults.append(e)
         return faults
 
 
 def _watch_key(scorer: Scorer) -> bytes:
     return _WATCH + json.dumps(scorer, separators=(",", ":")).encode()
+
+
+def _scorer(key: bytes) -> Scorer:
+    return Scorer(*json.loads(key.removeprefix(_WATCH)))

@@ -1,4 +1,4 @@
-"""What a model version was trained on, from the registry, for the monitor. Shell.
+"""What model versions were trained on, from the registry, for the monitor. Shell.
 
 A registry that does not answer holds nothing up: drift of that version is not measured meanwhile, and the registry is
 asked again with a later batch, at the earliest `RETRY_S` after the last attempt since asking blocks.
@@ -6,21 +6,22 @@ asked again with a later batch, at the earliest `RETRY_S` after the last attempt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import structlog
 
-from monitoring.reference import Reference
 from streams import metrics
+from streams.trained import trained_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.spec import ServingSpec
+    from streams.trained import Trained
 
 log = structlog.get_logger()
+
+_Key = tuple[str, str, "tuple[str, ...] | None"]
 
 RETRY_S = 10.0
 """Least time between two questions about a version that could not be had."""
@@ -34,15 +35,6 @@ class SpecSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """What a version is measured against. The model's own answer is one more column, the last, named `prediction`."""
-
-    reference: Reference
-    prediction: str
-    bar_us: int
-
-
 class References:
     """Training references by version, each asked for once."""
 
@@ -50,10 +42,14 @@ class References:
         """`clock`: seconds, never going back."""
         self._registry = registry
         self._clock = clock
-        self._trained: dict[tuple[str, str, tuple[str, ...]], Trained] = {}
-        self._asked: dict[tuple[str, str, tuple[str, ...]], float] = {}
+        self._trained: dict[_Key, Trained] = {}
+        self._asked: dict[_Key, float] = {}
 
-    def get(self, model: str, version: str, columns: tuple[str, ...]) -> Trained | None:
+    def known(self, model: str, version: str) -> Trained | None:
+        """The version's, for vectors as its spec has them; None while it cannot be had."""
+        return self.get(model, version, None)
+
+    def get(self, model: str, version: str, columns: tuple[str, ...] | None) -> Trained | None:
         """The version's, for vectors of these columns; None while it cannot be had."""
         key = (model, version, columns)
         known = self._trained.get(key)
@@ -63,7 +59,9 @@ class References:
         if asked is not None and self._clock() < asked + RETRY_S:
             return None
         try:
-            trained = _trained(self._registry.load_spec(model, version), columns)
+            spec = self._registry.load_spec(model, version)
+            own = tuple(c.name for c in spec.columns)
+            trained = trained_of(spec, own if columns is None else columns)
         except Exception as e:  # noqa: BLE001 - whatever fails, monitoring goes on
             self._asked[key] = self._clock()
             metrics.REGISTRY_FAILURES.inc()
@@ -72,15 +70,6 @@ class References:
             )
             return None
         self._trained[key] = trained
+        if columns is None or columns == own:
+            self._trained[model, version, None] = self._trained[model, version, own] = trained
         return trained
-
-
-def _trained(spec: ServingSpec, columns: tuple[str, ...]) -> Trained:
-    prediction = "prediction"
-    while prediction in columns:
-        prediction += "_"
-    known = {name: msgspec.to_builtins(r) for name, r in spec.reference.items() if name in columns}
-    if spec.prediction_reference is not None:
-        known[prediction] = msgspec.to_builtins(spec.prediction_reference)
-    reference = Reference.from_columns((*columns, prediction), known)
-    return Trained(reference, prediction, spec.feature_sets[spec.trigger].bar_us)

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitoring.alerts import AlertPolicy
+from monitoring.retrain import RetrainPolicy
+from streams.alert_rules import alert_rules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from typing import Self
 
     from config import Settings
+    from monitoring.rules import AlertRules
 
-MOST_KEYS = 1_000_000
-"""(symbol, event time, horizon) that wait for outcomes or a quality window, over all partitions: about 1 GB at the most."""
+MOST_ROWS = 4_000_000
+"""Predictions and outcomes held for one another or for a quality window, over all partitions: about 400 MB at the most."""
+_DRIFT = frozenset({"feature_drift", "prediction_drift", "multivariate_drift"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +31,18 @@ class Rules:
     panes: int
     grace_panes: int
     label_timeout_us: int
-    most_keys: int
-    """Of one partition."""
+    labels_kept_us: int
+    """`label_timeout_us`, or as long as a window needs its labels, if that is longer."""
+    most_rows: int
+    """Of labels, in one partition."""
     threshold: float
     min_samples: int
     false_discovery_rate: float
     policy: AlertPolicy
+    alerts: AlertRules
+    symbol_groups: Mapping[str, Sequence[str]]
+    revise_within_us: int
+    retrain: RetrainPolicy
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -43,11 +54,21 @@ class Rules:
             panes=m.panes,
             grace_panes=1,
             label_timeout_us=_us(m.label_timeout),
-            most_keys=max(1, MOST_KEYS // settings.kafka.partitions),
+            labels_kept_us=max(_us(m.label_timeout), _us(m.metrics_window) + 2 * _us(m.metrics_window) // m.panes),
+            most_rows=max(1, MOST_ROWS // settings.kafka.partitions),
             threshold=m.alert_threshold,
             min_samples=m.min_samples,
             false_discovery_rate=m.false_discovery_rate,
             policy=AlertPolicy(pending_windows=m.pending_windows, cooldown_us=_us(m.cooldown)),
+            alerts=alert_rules(settings),
+            symbol_groups=m.symbol_groups,
+            revise_within_us=min(_us(m.revise_within), _us(m.label_timeout)),
+            retrain=RetrainPolicy(
+                enabled=m.retrain.enabled,
+                cooldown_us=_us(m.retrain.cooldown),
+                when_critical=frozenset(m.retrain.on) & _DRIFT,
+                always=frozenset(m.retrain.on) - _DRIFT,
+            ),
         )
 
 

@@ -1,6 +1,6 @@
-"""Drift counts and alerts of one scorer, stored as one value so that neither can be ahead of the other. Core.
+"""One scorer under watch: drift counts, alerts, what its errors did, which windows closed; stored as one value. Core.
 
-Packed: u16 layout number, then MessagePack of (newest event time, alert records, packed panes, events not yet said).
+As one value none of them can be ahead of another. Packed: u16 layout number, then MessagePack of `_Packed`.
 
 An event is said (`streams.reports`) only once the state it comes from is durable: until then a crash takes it back, and the
 rows that come again, in another order perhaps, decide afresh. So what the topic says is never taken back.
@@ -8,7 +8,6 @@ rows that come again, in another order perhaps, decide afresh. So what the topic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,31 +16,26 @@ import msgspec
 import numpy as np
 
 from monitoring.alerts import decide, rebuild, withdraw
-from monitoring.drift import DriftReport, drift_report
+from monitoring.concept import Concept
 from monitoring.errors import StateError
 from monitoring.panes import Panes
-from monitoring.performance import drift_observations
+from monitoring.retrain import RetrainState
+from monitoring.rules import unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from monitoring.alerts import Alert
+    from monitoring.alerts import Alert, Observation
     from monitoring.joined import Scorer
     from monitoring.panes import Window
     from streams.logrows import LogRows
-    from streams.references import Trained
     from streams.rules import Rules
+    from streams.trained import Trained
 
-LAYOUT = 1
-"""Number of the packed layout written by this version; it stands first in the bytes."""
+LAYOUT = 2
+"""Number of the packed layout written by this version; it stands first in the bytes. Layout 1, the first four fields, is read."""
 
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A window that closed, and its drift."""
-
-    window: Window
-    drift: DriftReport
+NEVER = -1
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -49,17 +43,32 @@ class _Packed(msgspec.Struct, array_like=True):
     alerts: list[dict[str, Any]]
     panes: bytes
     unsaid: list[dict[str, Any]] = []
+    first_us: int = NEVER
+    closed: dict[int, int] = {}
+    concept: bytes = b""
+    retrain: bytes = b""
+    requests: list[dict[str, Any]] = []
 
 
 class Watch:
-    """One scorer under watch. Without its reference (`arm`) it only keeps what was stored."""
+    """One scorer. Without its reference (`arm`) it only keeps what was stored."""
 
     def __init__(self, scorer: Scorer, rules: Rules) -> None:
         self.scorer = scorer
-        self.newest_us = -1
+        self.newest_us = NEVER
+        self.first_us = NEVER
+        """Event time of the first row counted."""
+        self.closed: dict[int, int] = {}
+        """Ends of the windows that closed and may still be revised, ascending → how much was known of them when reported."""
+        self.outdated: set[int] = set()
+        """Those of them whose labels changed since; not stored: after a restart all labels are looked at."""
         self.alerts: dict[str, Alert] = {}
         self.unsaid: list[dict[str, Any]] = []
         """Alert events decided and not yet said, in order."""
+        self.concept = _fresh_concept(rules)
+        self.retrain: RetrainState | None = None
+        self.requests: list[dict[str, Any]] = []
+        """Retrain requests decided and not yet said."""
         self.trained: Trained | None = None
         self.panes: Panes | None = None
         self._rules = rules
@@ -81,63 +90,79 @@ class Watch:
             self.panes = Panes(trained.reference, pane_us=rules.pane_us, panes=rules.panes, grace_panes=rules.grace_panes)
         return fault
 
-    def count(self, records: Sequence[LogRows]) -> list[Judged]:
-        """Count records of one partition, in order, and judge the windows they closed. Only after `arm`.
+    def count(self, records: Sequence[LogRows]) -> list[Window]:
+        """Count records of one partition, in order, and return the windows they closed. Only after `arm`.
 
         Rows counted before, in this record or, repeated by an inference worker that was killed, in another, are passed over.
         """
-        if self.panes is None:
+        if self.panes is None or self.trained is None:
             raise RuntimeError("a watch counts only once it has its reference")
         self.newest_us = max(self.newest_us, *(int(r.ts_event_us.max()) for r in records))
-        judged: list[Judged] = []
+        first_us = min(int(r.ts_event_us.min()) for r in records)
+        self.first_us = first_us if self.first_us == NEVER else min(self.first_us, first_us)
+        closed: list[Window] = []
         for source, group in groupby(records, key=attrgetter("source")):
             of_source = list(group)
-            closed = self.panes.add(
-                np.concatenate([np.column_stack((r.vectors, r.value)) for r in of_source]),
-                np.concatenate([r.ts_event_us for r in of_source]),
-                source=source,
-                own=np.concatenate([r.own for r in of_source]),
-                decided=np.concatenate([r.decided for r in of_source]),
+            vectors, value, ts_event_us, own, decided = (
+                _one([getattr(r, name) for r in of_source]) for name in ("vectors", "value", "ts_event_us", "own", "decided")
             )
-            judged += [self._judge(w) for w in closed]
-        return judged
+            rows = self.trained.rows(vectors, value)
+            closed += self.panes.add(rows, ts_event_us, source=source, own=own, decided=decided)
+        return closed
+
+    def observe(self, seen: Iterable[Observation], now_us: int) -> list[dict[str, Any]]:
+        """Decide alerts by one window's observations, at its end; the events, which are still to be said."""
+        self.alerts, events = decide(self.alerts, seen, now_us, policy=self._rules.policy)
+        gone = unwatched(self._rules.alerts, self.alerts)
+        if gone:
+            self.alerts, ended = withdraw(self.alerts, gone, now_us, reason="the settings no longer watch it")
+            events += ended
+        self.unsaid += events
+        return events
 
     def open_alerts(self) -> list[str]:
         """Fingerprints of alerts pending or firing."""
         return [key for key, alert in self.alerts.items() if alert.state in {"pending", "firing"}]
+
+    def open_columns(self) -> set[str]:
+        """Columns with an alert pending or firing."""
+        return {self.alerts[key].labels.get("column", "") for key in self.open_alerts()}
 
     def withdraw(self, now_us: int, *, reason: str) -> None:
         """End what is pending or firing: nothing will observe this scorer any more."""
         self.alerts, events = withdraw(self.alerts, self.open_alerts(), now_us, reason=reason)
         self.unsaid += events
 
-    def _judge(self, window: Window) -> Judged:
-        if self.trained is None:
-            raise RuntimeError("a watch judges only once it has its reference")
-        rules, scorer = self._rules, self.scorer
-        drift = drift_report(
-            self.trained.reference,
-            window.counts,
-            threshold=rules.threshold,
-            min_samples=rules.min_samples,
-            false_discovery_rate=rules.false_discovery_rate,
-        )
-        seen = drift_observations(drift, scorer._asdict(), prediction=self.trained.prediction)
-        self.alerts, events = decide(self.alerts, seen, window.end_us, policy=rules.policy)
-        self.unsaid += events
-        return Judged(window, drift)
+    def close(self, end_us: int, *, known: int) -> None:
+        """A window closed, of which so much is known; those that can no longer be revised are forgotten, but for the newest one.
+
+        Of that one label coverage is judged: with gaps in trading, or panes that do not divide the time, there is no other.
+        """
+        until = end_us - self._rules.revise_within_us
+        oldest = max((e for e in self.closed if e <= until), default=until)
+        self.closed = {e: k for e, k in self.closed.items() if e >= oldest} | {end_us: known}
+        self.outdated &= self.closed.keys()
 
     def pack(self) -> bytes:
         """The whole state as bytes."""
-        panes = self._packed_panes if self.panes is None else self.panes.pack()
-        records = [self.alerts[key].record() for key in sorted(self.alerts)]
-        return LAYOUT.to_bytes(2, "little") + msgspec.msgpack.encode(_Packed(self.newest_us, records, panes, self.unsaid))
+        packed = _Packed(
+            self.newest_us,
+            [self.alerts[key].record() for key in sorted(self.alerts)],
+            self._packed_panes if self.panes is None else self.panes.pack(),
+            self.unsaid,
+            self.first_us,
+            self.closed,
+            self.concept.pack(),
+            b"" if self.retrain is None else self.retrain.pack(),
+            self.requests,
+        )
+        return LAYOUT.to_bytes(2, "little") + msgspec.msgpack.encode(packed)
 
     @classmethod
     def unpack(cls, scorer: Scorer, rules: Rules, data: bytes) -> Watch:
         """Read `pack`'s bytes. Raises `StateError` on another layout or damage; counts are only looked at by `arm`."""
         found = int.from_bytes(data[:2], "little")
-        if found != LAYOUT:
+        if found not in (1, LAYOUT):
             raise StateError(f"the watch of {':'.join(scorer)} has layout {found}, this version reads {LAYOUT}; it starts afresh")
         try:
             packed = msgspec.msgpack.decode(data[2:], type=_Packed)
@@ -145,8 +170,22 @@ class Watch:
             raise StateError(f"the watch of {':'.join(scorer)} cannot be read ({e}); it starts afresh") from e
         self = cls(scorer, rules)
         self.newest_us, self.alerts, self._packed_panes = packed.newest_us, rebuild(packed.alerts), packed.panes
-        self.unsaid = packed.unsaid
+        self.unsaid, self.requests = packed.unsaid, packed.requests
+        self.first_us, self.closed = packed.first_us, packed.closed
+        if packed.concept:
+            self.concept = Concept.unpack(packed.concept)
+        if packed.retrain:
+            self.retrain = RetrainState.unpack(packed.retrain)
         return self
+
+
+def _fresh_concept(rules: Rules) -> Concept:
+    rule = rules.alerts.concept_drift
+    return Concept() if rule is None else Concept(delta=rule.delta)
+
+
+def _one(arrays: list[Any]) -> Any:  # arrays of one kind, whichever
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _fitting(panes: Panes, rules: Rules) -> Panes:

@@ -1,4 +1,7 @@
-"""The worker's own small web server: health, readiness, metrics, MLflow's webhook. Shell; Faust's server stays off."""
+"""The worker's own small web server: health, readiness, metrics, MLflow's webhook, the monitor's history.
+
+Shell; Faust's server stays off.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streams.group import Group
+    from streams.web_history import WebHistory
     from streams.webhook import Refusal, Webhook
 
 WEBHOOK_PATH: Final = "/webhooks/mlflow"
@@ -34,11 +38,16 @@ class WebServer(Service):
         host: str,
         port: int,
         webhook: tuple[Webhook, Callable[[], None]] | None = None,
+        history: WebHistory | None = None,
         **kwargs: Any,
     ) -> None:
-        """`webhook`: what checks calls of `WEBHOOK_PATH`, and what a call that is the registry's own sets going."""
+        """`webhook`: what checks calls of `WEBHOOK_PATH`, and what a call that is the registry's own sets going.
+
+        `history`: what answers questions about the warehouse; the monitor's.
+        """
         self._group = group
         self._webhook = webhook
+        self._history = history
         self._name = name
         self._host = host
         self._port = port
@@ -53,15 +62,21 @@ class WebServer(Service):
         app.router.add_get("/metrics", self._metrics)
         if self._webhook is not None:
             app.router.add_post(WEBHOOK_PATH, self._registry_changed)
+        if self._history is not None:
+            self._history.mount(app)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as e:
             leave(EX_CONFIG, f"cannot listen on {self._host}:{self._port} ({e.strerror}); set web.port, or give --web-port")
+        if self._history is not None:
+            self._history.announce(self._runner.addresses[0][1])
 
     async def on_stop(self) -> None:
         """Stop listening."""
+        if self._history is not None:
+            self._history.withdraw()
         if self._runner is not None:
             await self._runner.cleanup()
 

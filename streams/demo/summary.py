@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monitoring.quality import quality_report
+from monitoring.labels import QualityRows
+from monitoring.quality import instants_of, quality_report
 from streams.demo.progress import when
 
 if TYPE_CHECKING:
@@ -121,19 +122,26 @@ def judge(ledger: Ledger, outcomes: Sequence[Outcomes], *, bar_us: int) -> Quali
     }
     made = [p for p in ledger.predictions if p.value is not None]
     table = np.array(
-        [[p.value, p.lower, p.upper, p.p_up, known.get((p.symbol, p.ts_event_us), np.nan)] for p in made], dtype=np.float64
+        [
+            [p.value, p.lower, p.upper, p.p_up, known.get((p.symbol, p.ts_event_us), np.nan)]
+            for p in sorted(made, key=lambda p: (p.ts_event_us, p.symbol))
+        ],
+        dtype=np.float64,
     ).reshape(len(made), 5)
-    codes = {symbol: i for i, symbol in enumerate(sorted({p.symbol for p in made}))}
+    symbols = tuple(sorted({p.symbol for p in made}))
+    codes = {symbol: i for i, symbol in enumerate(symbols)}
+    in_order = sorted((p.ts_event_us, codes[p.symbol]) for p in made)
     value, lower, upper, p_up, outcome = table.T
-    return quality_report(
+    rows = QualityRows(
         value=value,
         lower=lower,
         upper=upper,
         p_up=p_up,
+        completeness=np.full(len(made), np.nan),
         outcome=outcome,
-        symbol_codes=np.array([codes[p.symbol] for p in made], dtype=np.int64),
-        ts_event_us=np.array([p.ts_event_us for p in made], dtype=np.int64),
-        horizon_us=outcomes[0].horizon_us if outcomes else 1,
-        bar_us=bar_us,
-        published=len(made),
+        symbol_codes=np.array([code for _, code in in_order], dtype=np.int64),
+        symbols=symbols,
+        ts_event_us=np.array([ts for ts, _ in in_order], dtype=np.int64),
     )
+    horizon_us = outcomes[0].horizon_us if outcomes else 1
+    return quality_report(instants_of(rows, horizon_us=horizon_us), horizon_us=horizon_us, bar_us=bar_us)

@@ -1,7 +1,8 @@
 """What stands on the topics, for machines to check: a JSON Schema (2020-12) of every record and an AsyncAPI document.
 
     feature_row, outcome                what producers write; fields that are not named are ignored
-    prediction, alert, performance      what the groups write; new fields may be added, `schema_version` counts what breaks
+    prediction, alert, performance,
+    retrain_request                     what the groups write; new fields may be added, `schema_version` counts what breaks
     model_timeline                      which version serves from when on; other fields are refused
     serving_spec                        the artifact `serving_spec.json` of a model version; other fields are refused
     rejected_headers                    headers of the rejected topic, whose values are the original bytes
@@ -26,6 +27,7 @@ NAMES = (
     "prediction_frame",
     "alert",
     "performance",
+    "retrain_request",
     "model_timeline",
     "serving_spec",
     "rejected_headers",

@@ -172,7 +172,10 @@ class Worker:
         self.handler.say()
 
     def performance(self) -> list[dict[str, Any]]:
-        return self.outbox.records(self.settings.kafka.topics.performance)
+        return [r for r in self.outbox.records(self.settings.kafka.topics.performance) if "performance_id" in r]
+
+    def requests(self) -> list[dict[str, Any]]:
+        return [r for r in self.outbox.records(self.settings.kafka.topics.performance) if "request_id" in r]
 
     def alerts(self) -> list[dict[str, Any]]:
         return self.outbox.records(self.settings.kafka.topics.alerts)

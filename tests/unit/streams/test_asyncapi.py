@@ -74,7 +74,8 @@ def test_channels_are_kept_as_the_topics_are(document: dict[str, Any]) -> None:
         assert {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in said.items()} == dict(plan.config)
         assert kafka["partitions"] == plan.partitions
         assert channel["x-partitioner"] in {"murmur2_random", "source", "model"}
-        kinds = {"trading.features": 3, "trading.predictions": 2, "trading.predictions.shadow": 2}  # a row, a frame, a switch
+        # A row, a frame, a switch; a window, a request.
+        kinds = {"trading.features": 3, "trading.predictions": 2, "trading.predictions.shadow": 2, "trading.performance": 2}
         assert len(channel["messages"]) == kinds.get(channel["address"], 1)
 
 
@@ -96,7 +97,8 @@ def test_every_schema_file_is_pointed_at(document: dict[str, Any]) -> None:
 
 def test_operations_are_those_of_the_groups(document: dict[str, Any]) -> None:
     groups = {name: b["kafka"]["groupId"]["const"] for name, b in document["components"]["operationBindings"].items()}
-    assert groups == {"inferenceGroup": KAFKA.inference_group, "monitorGroup": KAFKA.monitor_group}
+    monitor = KAFKA.monitor_group
+    assert groups == {"inferenceGroup": KAFKA.inference_group, "monitorGroup": monitor, "registryGroup": f"{monitor}-registry"}
     ways = [o for o in document["operations"].values() if o["action"] == "receive"]
     received = {o["channel"]["$ref"]: o["bindings"]["$ref"] for o in ways if "bindings" in o}
     assert [o["channel"]["$ref"] for o in ways if "bindings" not in o] == ["#/channels/model_timeline"]
@@ -104,6 +106,7 @@ def test_operations_are_those_of_the_groups(document: dict[str, Any]) -> None:
         "#/channels/features": "#/components/operationBindings/inferenceGroup",
         "#/channels/inference_log": "#/components/operationBindings/monitorGroup",
         "#/channels/outcomes": "#/components/operationBindings/monitorGroup",
+        "#/channels/performance": "#/components/operationBindings/registryGroup",
     }
     sent = {o["channel"]["$ref"].rpartition("/")[2] for o in document["operations"].values() if o["action"] == "send"}
     assert sent | {"outcomes"} == set(Topics.model_fields)

@@ -36,14 +36,19 @@ class World:
         self.gate: asyncio.Event | None = None
         self.failures: list[BaseException] = []
         self.now = 0.0
+        self.stands: dict[Any, int] = {}
+        self.urgent = False
 
     def checkpoint(self) -> Checkpoint:
         me: Any = self
-        return Checkpoint(me, me, me, me, clock=self.clock, on_failure=self.failures.append)
+        return Checkpoint(me, me, me, me, clock=self.clock, on_failure=self.failures.append, urgent=lambda: self.urgent)
 
     def clock(self) -> float:
         self.now += 1.0
         return self.now
+
+    def stood(self) -> dict[Any, int]:
+        return self.stands
 
     def _stage(self, name: str) -> None:
         self.did.append(name)
@@ -269,32 +274,3 @@ async def test_a_checkpoint_goes_through_when_its_caller_is_cancelled() -> None:
     world.gate.set()
     assert not await checkpoint.run()  # waits for the one under way, after which nothing is left to do
     assert world.did == WHOLE
-
-
-async def test_checkpoints_run_one_at_a_time_however_many_ask() -> None:
-    world = World()
-    world.gate = asyncio.Event()
-    chunk(world, 0, 10)
-    checkpoint = world.checkpoint()
-    askers = [asyncio.create_task(checkpoint.run()) for _ in range(4)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    chunk(world, 10, 20)
-    world.dirty = list(DIRTY)
-    world.gate.set()
-    assert sorted(await asyncio.gather(*askers)) == [False, False, True, True]
-    second = [*WHOLE[:3], "commit 10", *WHOLE[4:6], "commit 20", "table"]
-    assert world.did == WHOLE + second  # never interleaved: the second begins where the first has ended
-
-
-async def test_those_who_wait_for_a_failing_checkpoint_fail_with_it() -> None:
-    world = World(fail="outputs")
-    world.gate = asyncio.Event()
-    chunk(world, 0, 10)
-    checkpoint = world.checkpoint()
-    askers = [asyncio.create_task(checkpoint.run()) for _ in range(2)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    world.gate.set()
-    assert [type(e) for e in await asyncio.gather(*askers, return_exceptions=True)] == [DeliveryError] * 2
-    assert len(world.failures) == 1

@@ -76,6 +76,9 @@ class Script:
 
 
 class _Handler:
+    def urgent(self) -> bool:
+        return False
+
     def use_table(self, table: object) -> None:
         """Nothing is kept."""
 

@@ -41,6 +41,46 @@ def test_a_slice_is_encoded_alone() -> None:
     assert decode_log(part).table["symbol"].to_pylist() == ["symbol3", "symbol4"]
 
 
+def _stream(schema: pa.Schema, *batches: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("cuts", [(), (0,), (4,), (1, 0, 3)])
+def test_a_stream_of_several_batches_or_none_is_one(cuts: tuple[int, ...]) -> None:
+    vectors = np.arange(2.0 * sum(cuts)).reshape(-1, 2)
+    whole = log_batch(SCHEMA, data(sum(cuts)), vectors)
+    starts = [sum(cuts[:i]) for i in range(len(cuts))]
+    log = decode_log(_stream(SCHEMA, *(whole.slice(at, n) for at, n in zip(starts, cuts, strict=True))))
+    assert log.batch.equals(whole)
+    assert log.vectors().tobytes() == vectors.tobytes()
+
+
+def test_a_column_of_a_later_release_may_have_a_dictionary() -> None:
+    batch = log_batch(SCHEMA, data(3), np.zeros((3, 2))).append_column("news", pa.array(["x", "y", "x"]).dictionary_encode())
+    for _ in range(2):
+        log = decode_log(_stream(batch.schema, batch))
+        assert log.batch["news"].to_pylist() == ["x", "y", "x"]
+        assert log.columns == ("a", "b ü")
+
+
+def test_records_of_models_in_turn_each_have_their_own_names() -> None:
+    other = log_schema(model="n", version="2", role="challenger", columns=["c"])
+    values = [encode_log(log_batch(SCHEMA, data(1), np.zeros((1, 2)))), encode_log(log_batch(other, data(1), np.ones((1, 1))))]
+    first, second, third = (decode_log(v) for v in (*values, values[0]))
+    assert (first.model, first.columns, second.model, second.role, second.columns) == (
+        "m",
+        ("a", "b ü"),
+        "n",
+        "challenger",
+        ("c",),
+    )
+    assert first.about is third.about  # what a schema says is found once
+
+
 def _with(**metadata: str | None) -> bytes:
     given = {"model": "m", "version": "1", "role": "champion", "columns": '["a"]'} | metadata
     schema = pa.schema([pa.field("x", pa.int64())], {k: v for k, v in given.items() if v is not None})

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from monitoring.joined import Scorer
 from monitoring.panes import AT_ONCE
 from streams.inference_log import PLACES, encode_log
-from streams.logrows import LogRows, in_time_order, read_log
+from streams.logrows import LogRows, read_log
 from streams.records import PartitionRecords
 from streams.wire import position_of
 from tests.record import Record
-from tests.unit.streams.monitor_world import COLUMNS, HORIZON_US, MINUTE_US, START_US, log_record
+from tests.unit.streams.monitor_world import COLUMNS, HORIZON_US, START_US, log_record
 
 TOPIC = "trading.inference-log"
 
@@ -141,28 +141,6 @@ def test_a_damaged_record_is_read_or_refused(data: st.DataObject) -> None:
     assert len(rows) + len(rejected) <= 1
     for read_rows in rows:
         read_rows.table.to_pylist()
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 3)), max_size=20))
-def test_time_order_keeps_each_partitions_own_order(steps: list[tuple[int, int]]) -> None:
-    pane_us = 3 * MINUTE_US
-    minute = dict.fromkeys(range(3), 5)
-    records = []
-    for offset, (partition, step) in enumerate(steps):
-        minute[partition] += step
-        value = log_record(["A"], max(1, minute[partition]) * MINUTE_US, vectors(1))
-        records += read_log(PartitionRecords(TOPIC, partition, [Record(offset, 0, None, value)]))[0]
-    groups = list(in_time_order(records, pane_us=pane_us))
-    assert all(len({r.partition for r in g}) == 1 for g in groups)
-    flat = [r for g in groups for r in g]
-    assert sorted(r.offset for r in flat) == [r.offset for r in records]
-    for partition in range(3):
-        own = [r.offset for r in flat if r.partition == partition]
-        assert own == sorted(own)
-    # Where every partition's time only goes forward, so does the whole.
-    if all(step >= 0 for _, step in steps):
-        panes = [(int(r.ts_event_us[0]) - 1) // pane_us for r in flat]
-        assert panes == sorted(panes)
 
 
 def test_encoding_twice_gives_the_same_record() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ GOLDEN = {
     "prediction_abstained.json": "prediction",
     "alert.json": "alert",
     "performance.json": "performance",
+    "retrain_request.json": "retrain_request",
     "model_timeline.json": "model_timeline",
     "serving_spec.json": "serving_spec",
     "rejected_headers.json": "rejected_headers",
@@ -39,17 +40,28 @@ OPTIONAL = {
     "feature_row.json": "ts_known_us revision values.ret_1 values.vol_20",
     "outcome.json": "ts_known_us revision",
     "model_timeline.json": "digest share why",
+    "performance.json": "quality.by_group.tech quality.by_completeness.complete",
     "alert.json": "labels.column labels.model labels.role labels.version",
     "serving_spec.json": "layout level min_completeness deadline_us feature_sets.bars_1d.sessions "
     "residuals reference prediction_reference reference.ret_1 "
     "reference.vol_20.hour reference.vol_20.lag1 reference.ret_1.rho reference.vol_20.hour.rho reference.vol_20.lag1.rho "
     "prediction_reference.rho columns.0.lag columns.0.max_age_us columns.0.required feature_sets.bars_1d.publication_lag_us",
 }
+# Parts that hold any numbers by name.
+NUMBERS = {
+    "performance.json": "estimate.",
+    "retrain_request.json": "evidence.metrics.quality. evidence.metrics.estimate. evidence.metrics.concept.",
+}
 Place = tuple[str | int, ...]
 
 
+@cache
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schemas.load(name))
+
+
 def valid(name: str, value: object) -> bool:
-    return Draft202012Validator(schemas.load(name)).is_valid(value)
+    return validator(name).is_valid(value)
 
 
 def places(value: Any, above: Place = ()) -> Iterator[tuple[Place, Any]]:
@@ -61,14 +73,14 @@ def places(value: Any, above: Place = ()) -> Iterator[tuple[Place, Any]]:
 
 def with_other(value: Any, place: Place, other: Any) -> Any:
     """A copy with another value at a place; without the place, if the value is `...`."""
-    changed = deepcopy(value)
-    at = changed
-    for key in place[:-1]:
-        at = at[key]
-    if other is ...:
-        del at[place[-1]]
+    changed = value.copy()  # what lies beside the place is shared, for there are many copies
+    at, *below = place
+    if below:
+        changed[at] = with_other(value[at], tuple(below), other)
+    elif other is ...:
+        del changed[at]
     else:
-        at[place[-1]] = other
+        changed[at] = other
     return changed
 
 
@@ -97,7 +109,8 @@ def test_each_is_a_schema_of_both_drafts(name: str) -> None:
     schema = schemas.load(name)
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
-    assert schema["$id"] == f"urn:trading-ml:schema:{name}:1"
+    number = schema["properties"].get("schema_version", {"const": 1})["const"]
+    assert schema["$id"] == f"urn:trading-ml:schema:{name}:{number}"
     assert schema["description"]
 
 
@@ -122,7 +135,10 @@ def test_golden_records_are_valid(file: str) -> None:
 @pytest.mark.parametrize("file", GOLDEN)
 def test_spoiled_records_are_refused(file: str) -> None:
     accepted = {what for what, record in spoiled(file) if valid(GOLDEN[file], record)}
-    assert accepted == {f"without {place}" for place in OPTIONAL.get(file, "").split()}
+    numbers = tuple(NUMBERS.get(file, "").split())
+    right = {what for what, _ in spoiled(file) if numbers and what.removeprefix("without ").startswith(numbers)}
+    right = {what for what in right if what.startswith("without ") or what.endswith(" = 0.5")}
+    assert accepted == right | {f"without {place}" for place in OPTIONAL.get(file, "").split()}
 
 
 def accepts(file: str, record: Any) -> bool:

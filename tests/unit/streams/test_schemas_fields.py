@@ -15,15 +15,19 @@ import streams
 from models import spec as specs
 from models.score import REASONS
 from monitoring.alerts import Alert, Severity, Status
-from monitoring.drift import ColumnDrift, DriftReport, Verdict
-from monitoring.performance import performance_record
+from monitoring.concept import Concept
+from monitoring.paired import Comparison, PairedReport
 from monitoring.quality import QualityReport
+from monitoring.record import SCHEMA_VERSION, performance_record
+from monitoring.report_drift import ColumnDrift, DriftReport, Kind, Verdict
+from monitoring.retrain import MOST_ALERTS, MOST_COLUMNS, MOST_REASONS
 from streams import inference_log, outcomes, prediction_frames, predictions, records, schemas, switches
 from streams.frame_columns import HEADS, FrameError, plan_columns
 from streams.layout import merge_specs
 from streams.rejections import MOST_BYTES, rejection_headers
 from streams.row_types import row_type
 from streams.wire import ARROW_STREAM, MAX_FRAME_ROWS
+from tests.unit.monitoring import a_record
 from tests.unit.streams import wire
 
 
@@ -56,9 +60,17 @@ def test_fields_are_those_of_the_code() -> None:
     assert properties("alert") == dataclass(Alert, "schema_version", "event_id", "incident_id")
     assert properties("performance", "drift") == dataclass(DriftReport)
     assert properties("performance", "column_drift") == dataclass(ColumnDrift)
-    assert properties("performance", "quality") == dataclass(QualityReport, "start_us", "end_us", "horizon_us")
-    empty = performance_record(model="", version="", role="", window_start_us=0, window_end_us=0, drift=None, quality=None)
+    assert properties("performance", "measures") == dataclass(QualityReport)
+    bounds = ("start_us", "end_us", "horizon_us", "by_group", "by_completeness")
+    assert properties("performance", "quality") == dataclass(QualityReport, *bounds)
+    assert properties("performance", "paired") == dataclass(PairedReport, "champion")
+    assert properties("performance", "comparison") == dataclass(Comparison)
+    assert properties("performance", "concept") == (set(Concept().report()), set(Concept().report()))
+    empty = performance_record(model="", version="", role="", window_start_us=0, window_end_us=0)
     assert properties("performance") == (set(empty), set(empty))
+    asked = a_record.request()
+    assert properties("retrain_request") == (set(asked), set(asked))
+    assert properties("retrain_request", "evidence") == (set(asked["evidence"]), set(asked["evidence"]))
     assert properties("model_timeline") == struct(switches.Order)
     switch = schemas.load("asyncapi")["components"]["messages"]["switch"]
     assert (set(switch["payload"]["properties"]), set(switch["payload"]["required"])) == struct(switches.Switch)
@@ -88,7 +100,13 @@ def test_numbers_and_words_are_those_of_the_code() -> None:
     assert alert["state"]["enum"] == list(get_args(Status))
     assert alert["severity"]["enum"] == list(get_args(Severity))
     assert schemas.load("model_timeline")["properties"]["role"]["enum"] == list(switches.ROLES)
-    assert schemas.load("performance")["$defs"]["verdict"]["enum"] == list(get_args(Verdict))
+    performance, request = schemas.load("performance"), schemas.load("retrain_request")
+    assert performance["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    assert performance["$defs"]["verdict"]["enum"] == request["$defs"]["verdict"]["enum"] == list(get_args(Verdict))
+    assert performance["$defs"]["column_drift"]["properties"]["kind"]["enum"] == list(get_args(Kind))
+    evidence = request["$defs"]["evidence"]["properties"]
+    assert (evidence["columns"]["maxItems"], evidence["alerts"]["maxItems"]) == (MOST_COLUMNS, MOST_ALERTS)
+    assert request["properties"]["reasons"]["maxItems"] == MOST_REASONS + 1
     assert schemas.load("serving_spec")["properties"]["layout"]["const"] == specs.LAYOUT
     assert f"{MOST_BYTES:,} bytes" in schemas.load("rejected_headers")["description"]
 

@@ -18,6 +18,7 @@ from monitoring.alerts import AlertPolicy, Observation, decide
 from monitoring.panes import AT_ONCE
 from streams import schemas
 from streams.chunks import Chunk
+from streams.cloudevents import PERFORMANCE
 from streams.inference_log import CONTENT_TYPE, PLACES
 from streams.logrows import read_log
 from streams.monitor import MonitorHandler
@@ -245,16 +246,30 @@ def headers_fit(message: str, headers: Mapping[str, str]) -> None:
 
 
 def test_what_the_monitor_sends_about_windows_fits(sent: Sent) -> None:
-    found = sent.of("trading.performance")
+    found = [r for r in sent.of("trading.performance") if r[2]["ce_type"] == PERFORMANCE]
     assert len(found) > 1
     for key, record, headers in found:
         validate("performance", record)
         headers_fit("performance", headers)
         assert key == record["model"].encode()
+        assert headers["ce_id"] == record["performance_id"]
     assert any(record["quality"] is not None for _, record, _ in found)
     like = json.loads(wire.golden("performance.json"))
     assert list(found[-1][1]) == list(like)
     assert list(found[-1][1]["quality"]) == list(like["quality"])
+    assert list(found[-1][1]["drift"]["columns"][0]) == list(like["drift"]["columns"][0])
+
+
+def test_what_the_monitor_asks_of_training_fits(sent: Sent) -> None:
+    found = [r for r in sent.of("trading.performance") if r[2]["ce_type"] != PERFORMANCE]
+    assert found
+    windows = {r["performance_id"] for _, r, _ in sent.of("trading.performance") if "performance_id" in r}
+    for key, record, headers in found:
+        validate("retrain_request", record)
+        headers_fit("retrainRequest", headers)
+        assert key == record["model"].encode()
+        assert headers["ce_id"] == record["request_id"]
+        assert record["evidence"]["performance_id"] in windows
 
 
 def test_what_the_monitor_sends_about_alerts_fits(sent: Sent) -> None:
