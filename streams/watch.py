@@ -61,7 +61,7 @@ class Watch:
         self.closed: dict[int, int] = {}
         """Ends of the windows that closed and may still be revised, ascending → how much was known of them when reported."""
         self.outdated: set[int] = set()
-        """Those of them whose labels changed since; not stored: after a restart all labels are looked at."""
+        """Those of them whose labels may have changed since; not stored: what is read back is looked at whole."""
         self.alerts: dict[str, Alert] = {}
         self.unsaid: list[dict[str, Any]] = []
         """Alert events decided and not yet said, in order."""
@@ -172,6 +172,7 @@ class Watch:
         self.newest_us, self.alerts, self._packed_panes = packed.newest_us, rebuild(packed.alerts), packed.panes
         self.unsaid, self.requests = packed.unsaid, packed.requests
         self.first_us, self.closed = packed.first_us, packed.closed
+        self.outdated = set(self.closed)  # labels may know more than when this was packed, and have told it to nobody else
         if packed.concept:
             self.concept = Concept.unpack(packed.concept)
         if packed.retrain:

@@ -219,7 +219,7 @@ class _Making:
             if row.pane <= newest == self.own.get((row.who, partition), -1):
                 self.log(bar, partition, [row])
         if rng.random() < 0.06:
-            for who in {r.who for some in self.held[partition][-6:] for r in some}:
+            for who in sorted({r.who for some in self.held[partition][-6:] for r in some}):
                 rows = [r for some in self.held[partition][-rng.randint(1, 6) :] for r in some if r.who == who]
                 while rows:
                     n = rng.randint(1, 5)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 FROM = int(os.environ.get("MONITOR_WORLDS_FROM", "0"))
-SEEDS = range(FROM, FROM + int(os.environ.get("MONITOR_WORLDS", "7")))
+PARTLY_REVOKED = 1065
+"""A world whose monitor lost one partition with outcomes that came, and had told nobody of them."""
+SEEDS = [*range(FROM, FROM + int(os.environ.get("MONITOR_WORLDS", "7"))), PARTLY_REVOKED]
 OF_QUALITY = ("rows", "published", "ic", "hit_rate", "rmse", "coverage")
 BY_COUNTS = frozenset({"feature_drift", "prediction_drift"})
 NEXT = {
@@ -45,14 +47,13 @@ def test_whatever_happens_the_monitor_says_what_is(tmp_path: Path, seed: int) ->
     plain = undisturbed(made, tmp_path / "plain")
     lives = [disturbed(made, tmp_path / str(n), 10 * seed + n, in_order=n < 2) for n in range(3)]
     for life in [plain, *lives]:
-        in_order = life is not lives[-1]
-        # Partitions are read in any order: rows late in their own are then later still, or less.
-        exact = in_order or not made.rules.late
+        # Which rows are late depends on how far other partitions have come, and so on how chunks are cut.
+        exact = not made.rules.late
         newest_revisions_are_right(life, counts=exact)
         what_comes_again_is_the_same(life, drift=exact)
         alerts_take_turns(life)
         each_row_is_stored_once(life)
-        if in_order:
+        if exact and life is not lives[-1]:
             assert state_of(life) == state_of(plain)
 
 
