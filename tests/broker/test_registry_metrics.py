@@ -16,7 +16,7 @@ from monitoring.logged import metrics_of
 from monitoring.record import encode
 from streams import metrics
 from streams.registry_metrics import RegistryMetrics
-from streams.unlogged import Unlogged
+from streams.unlogged import MOST_WAITING, Unlogged
 from tests.broker.registry_pages import Away, Windows, history, noted, page, run_of, settled
 from tests.unit.monitoring import a_record
 from tests.unit.monitoring.receiver import wait_until
@@ -116,7 +116,10 @@ def test_a_registry_that_was_away_has_every_window_once(kafka: Kafka, client: Ml
         windows.write("a", "1", 121)
         wait_until(lambda: settled(kafka))
     assert [step for step, _, _ in history(client, "a", "1", "ic")] == list(range(1, 122))
-    assert page(client, "a", "1", "ic") == [0.1] * 121
+    # What was being logged in the moment the registry came back may be with the run alone.
+    on_page = page(client, "a", "1", "ic")
+    assert set(on_page) == {0.1}
+    assert 121 - MOST_WAITING <= len(on_page) <= 121
 
 
 def test_one_that_is_killed_between_log_and_commit_changes_nothing(

@@ -90,6 +90,7 @@ class Consumer(ChunkConsumer):
         self.chunk_topics = frozenset([TOPICS.features])
         self.checkpoint = None
         self._next = {}
+        self._stood: Any = {}
         self._read_offset: Any = _ReadOffsets(self.chunk_topics)
         self._committed_offset: Any = {}
         self._fetching = asyncio.Lock()

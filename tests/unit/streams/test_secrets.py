@@ -82,7 +82,7 @@ def test_nothing_that_holds_settings_shows_them() -> None:
         shown += [repr(config), pprint.pformat(config), f"{config}"]
     credentials = faust_credentials(here.kafka.security)
     shown += [repr(credentials), str(credentials), pprint.pformat(vars(credentials))]
-    faust_app = Group._new_app(cast("Group", SimpleNamespace(settings=here)), "group")
+    faust_app = Group._new_app(cast("Group", SimpleNamespace(settings=here, _fetch_bytes=1)), "group")
     shown += [repr(faust_app), str(faust_app), pprint.pformat(vars(faust_app))]
     # `env` is the process's own environment.
     shown += [pprint.pformat({name: value for name, value in vars(faust_app.conf).items() if name not in {"env", "_env"}})]
