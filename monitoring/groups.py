@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from monitoring.quality import QualityReport, quality_report
-from monitoring.quality_instants import Instants, Rows, joined
+from monitoring.quality_instants import Instants, joined
 from monitoring.sums import split_instants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from monitoring.labels import QualityRows
     from monitoring.reference import Floats, Ints
 
 OTHER: Final = "other"
@@ -27,13 +28,6 @@ COMPLETENESS: Final = ("below 0.5", "0.5-0.9", "0.9-1", "complete", "unknown")
 """Buckets of the share of a vector's columns that had a value: lower bound included; `complete` is 1, `unknown` NaN."""
 
 _LIMITS: Final = np.array([0.5, 0.9, 1.0])
-
-
-class CompleteRows(Rows, Protocol):
-    """Rows that know how complete their vectors were, in [0, 1]."""
-
-    @property
-    def completeness(self) -> Floats: ...  # noqa: D102  # named in the class's docstring
 
 
 class SymbolGroups:
@@ -84,9 +78,7 @@ class Breakdown:
     by_completeness: dict[str, Instants] = field(default_factory=dict)
 
 
-def breakdown(
-    rows: CompleteRows, *, whole: Instants, groups: SymbolGroups | None, calibration: Floats | None = None
-) -> Breakdown:
+def breakdown(rows: QualityRows, *, whole: Instants, groups: SymbolGroups | None, calibration: Floats | None = None) -> Breakdown:
     """Split one pane's rows. `whole`: its `instants_of`, which a dimension with a single part is, at no cost."""
     if not len(whole):
         return Breakdown()
@@ -124,7 +116,9 @@ def breakdown_reports(
     return by_group, by_completeness
 
 
-def _split(rows: Rows, codes: Ints, names: tuple[str, ...], whole: Instants, calibration: Floats | None) -> dict[str, Instants]:
+def _split(
+    rows: QualityRows, codes: Ints, names: tuple[str, ...], whole: Instants, calibration: Floats | None
+) -> dict[str, Instants]:
     kept = np.isfinite(rows.value)
     seen = np.bincount(codes if kept.all() else codes[kept], minlength=len(names))
     (some,) = np.nonzero(seen)

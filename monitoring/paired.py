@@ -16,7 +16,8 @@ import numpy as np
 
 from monitoring.drift import builtins
 from monitoring.hac import overlap_of, ratios, t_quantile, t_share
-from monitoring.quality_instants import AT, Rows, in_order
+from monitoring.labels import QualityRows
+from monitoring.quality_instants import AT, in_order
 from monitoring.sums import instants_of
 
 if TYPE_CHECKING:
@@ -105,22 +106,8 @@ class PairedReport:
         return told
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """One model's paired rows, as `instants_of` takes them."""
-
-    value: Floats
-    lower: Floats
-    upper: Floats
-    p_up: Floats
-    outcome: Floats
-    symbol_codes: Ints
-    symbols: tuple[str, ...]
-    ts_event_us: Ints
-
-
 @np.errstate(over="ignore", invalid="ignore")
-def paired_instants(champion: Rows, challenger: Rows, *, horizon_us: int) -> PairedInstants:
+def paired_instants(champion: QualityRows, challenger: QualityRows, *, horizon_us: int) -> PairedInstants:
     """Pair the rows of both by (symbol, event time) and sum them by event time.
 
     An outcome that only one of them knows counts for both.
@@ -133,11 +120,12 @@ def paired_instants(champion: Rows, challenger: Rows, *, horizon_us: int) -> Pai
     p_both = np.isfinite(champion.p_up[a]) & np.isfinite(challenger.p_up[b])
     sides = [
         instants_of(
-            _Side(
+            QualityRows(
                 value=rows.value[at],
                 lower=rows.lower[at],
                 upper=rows.upper[at],
                 p_up=np.where(p_both, rows.p_up[at], np.nan),
+                completeness=rows.completeness[at],
                 outcome=outcome,
                 symbol_codes=champion.symbol_codes[a],
                 symbols=champion.symbols,
@@ -194,7 +182,7 @@ def paired_report(instants: PairedInstants, *, bar_us: int | None = None) -> Pai
     )
 
 
-def _matched(champion: Rows, challenger: Rows) -> tuple[Ints, Ints]:
+def _matched(champion: QualityRows, challenger: QualityRows) -> tuple[Ints, Ints]:
     """Places of the rows that both have, in the champion's order."""
     codes = challenger.symbol_codes
     if challenger.symbols is not champion.symbols and challenger.symbols != champion.symbols:

@@ -81,31 +81,6 @@ BINS: Final = slice(AT["bin_rows_0"], AT["bin_rows_0"] + 3 * CALIBRATION_BINS)
 THIN: Final = slice(AT["value_1"], AT["value_1"] + 4)
 
 
-class Rows(Protocol):
-    """What instants are made of, all arrays (rows,): one row per (symbol, event time), sorted by (event time, symbol).
-
-    `symbol_codes` index `symbols`. A row whose value is not finite (an abstention) is left out; a row whose outcome is not
-    finite (not known yet) counts as published only.
-    """
-
-    @property
-    def value(self) -> Floats: ...  # noqa: D102  # named in the class's docstring, as the following
-    @property
-    def lower(self) -> Floats: ...  # noqa: D102
-    @property
-    def upper(self) -> Floats: ...  # noqa: D102
-    @property
-    def p_up(self) -> Floats: ...  # noqa: D102
-    @property
-    def outcome(self) -> Floats: ...  # noqa: D102
-    @property
-    def symbol_codes(self) -> Ints: ...  # noqa: D102
-    @property
-    def symbols(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def ts_event_us(self) -> Ints: ...  # noqa: D102
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Positions:
     """What would be held at one instant: values demeaned across symbols and scaled to |weights| that sum to 1."""

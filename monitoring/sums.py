@@ -21,7 +21,6 @@ from monitoring.quality_instants import (
     THIN,
     Instants,
     Positions,
-    Rows,
     nothing,
 )
 from monitoring.ranks import Sorted, ranks_of, sorted_within
@@ -29,6 +28,7 @@ from monitoring.ranks import Sorted, ranks_of, sorted_within
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from monitoring.labels import QualityRows
     from monitoring.reference import Floats, Ints
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -49,7 +49,7 @@ class _Table:
     segment: Ints  # (rows,)
 
 
-def instants_of(rows: Rows, *, horizon_us: int, calibration: Floats | None = None) -> Instants:
+def instants_of(rows: QualityRows, *, horizon_us: int, calibration: Floats | None = None) -> Instants:
     """Sum rows by event time. `calibration`: ascending |residuals| of the model's calibration, float64[m].
 
     With `calibration`, each |outcome - value| gets its place u among them: the share of them that are not above it.
@@ -62,7 +62,7 @@ def instants_of(rows: Rows, *, horizon_us: int, calibration: Floats | None = Non
 # Squares of absurd numbers are infinite, and what is made of them is infinite or NaN: it cannot be told.
 @np.errstate(over="ignore", invalid="ignore")
 def split_instants(
-    rows: Rows, group: Ints, *, how_many: int, horizon_us: int, calibration: Floats | None = None
+    rows: QualityRows, group: Ints, *, how_many: int, horizon_us: int, calibration: Floats | None = None
 ) -> list[Instants]:
     """As `instants_of`, for every group 0..how_many-1 by itself; `group` int64[rows]."""
     table = _table(rows, group)
@@ -83,7 +83,7 @@ def split_instants(
     ]
 
 
-def _table(rows: Rows, group: Ints) -> _Table:
+def _table(rows: QualityRows, group: Ints) -> _Table:
     numbers = np.stack([rows.value, rows.lower, rows.upper, rows.p_up, rows.outcome])
     codes, ts = rows.symbol_codes, rows.ts_event_us
     kept = np.isfinite(numbers[0])

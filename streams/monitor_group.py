@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import time
@@ -39,6 +40,8 @@ def monitor_group(settings: Settings, registry: Registry) -> tuple[Group, WebHis
     outbox = Outbox(producer_config(settings.kafka))
     warehouse = open_warehouse(settings.database)
     handler = MonitorHandler(settings, registry, outbox, warehouse)
+    atexit.register(warehouse.close)
+    atexit.register(handler.close)  # first: the last one registered begins
     group = Group(
         settings,
         app_id=settings.kafka.monitor_group,

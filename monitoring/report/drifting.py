@@ -95,7 +95,7 @@ def about(scorer: Scorer, window: Window, column: Column) -> str:
     """A column's drift in a sentence."""
     parts = [f"PSI {column.psi or 0:.3f}"]
     if column.p_adjusted is not None:
-        parts.append("adjusted p < 0.001" if column.p_adjusted < 0.001 else f"adjusted p {column.p_adjusted:.3f}")  # noqa: PLR2004
+        parts.append("adjusted p < 0.001" if column.p_adjusted < 0.001 else f"adjusted p {column.p_adjusted:.3f}")  # noqa: PLR2004  # three digits are shown
     worth = "" if column.effective_rows is None else f", worth {column.effective_rows:,.0f} independent ones"
     parts.append(f"{column.rows:,} rows{worth}")
     if column.missing_rate is not None and column.missing_rate_trained is not None:

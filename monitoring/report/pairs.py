@@ -92,4 +92,4 @@ def _compared(
 def _p(p: float) -> str:
     if not math.isfinite(p):
         return "not known"
-    return "< 0.001" if p < 0.001 else "> 0.999" if p > 0.999 else f"{p:.3f}"  # noqa: PLR2004
+    return "< 0.001" if p < 0.001 else "> 0.999" if p > 0.999 else f"{p:.3f}"  # noqa: PLR2004  # three digits are shown

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from monitoring.alerts import AlertPolicy, Observation, decide
 from monitoring.drift import count, drift_report
+from monitoring.labels import QualityRows
 from monitoring.paired import paired_instants, paired_report
 from monitoring.quality import quality_report
 from monitoring.record import performance_record
@@ -32,16 +32,17 @@ def drift() -> dict[str, Any]:
     return drift_report(reference, counts, threshold=0.1, min_samples=100, false_discovery_rate=0.05, instants=60).to_dict()
 
 
-def rows(noise: float) -> SimpleNamespace:
+def rows(noise: float) -> QualityRows:
     """Four symbols, sixty hours; errors that repeat."""
     n = 240
     outcome = np.sin(np.arange(n) * 0.7)
     value = outcome + noise * np.cos(np.arange(n) * 1.3)
-    return SimpleNamespace(
+    return QualityRows(
         value=value,
         lower=value - 0.5,
         upper=value + 0.5,
         p_up=np.clip(0.5 + value / 3, 0.05, 0.95),
+        completeness=np.ones(n),
         outcome=np.where(np.arange(n) % 16 == 0, np.nan, outcome),
         symbols=("A", "B", "C", "D"),
         symbol_codes=np.tile(np.arange(4), 60),

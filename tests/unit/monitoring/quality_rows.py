@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
+from monitoring.labels import QualityRows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from monitoring.reference import Floats, Ints
+    from monitoring.reference import Floats
 
 BAR = 60_000_000
 
 
-@dataclass(frozen=True)
-class Rows:
-    """One row per (symbol, event time), sorted by (event time, symbol)."""
-
-    value: Floats
-    lower: Floats
-    upper: Floats
-    p_up: Floats
-    completeness: Floats
-    outcome: Floats
-    symbol_codes: Ints
-    ts_event_us: Ints
-    symbols: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.value)
+class Rows(QualityRows):
+    """Rows of which some can be chosen."""
 
     def chosen(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> Rows:
         """Some of them."""
-        arrays = {name: column[kept] for name, column in vars(self).items() if name != "symbols"}
+        arrays = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name not in {"symbols", "known"}}
         return replace(self, **arrays)
 
     def between(self, start_us: float, end_us: float) -> Rows:

@@ -6,14 +6,15 @@ Records are made by the monitor's own core, so they are what a monitor would hav
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from monitoring.alerts import AlertPolicy, Observation, decide
 from monitoring.drift import count, drift_report
+from monitoring.labels import QualityRows
 from monitoring.paired import paired_instants, paired_report
 from monitoring.quality import quality_report
 from monitoring.record import encode, performance_record
@@ -38,19 +39,6 @@ DRIFT_BAR, SWITCH_BAR, CHALLENGER_BAR, UNKNOWN_BAR = 400, 250, 200, 548
 LEVEL, WIDTH, SCALE = 0.9, 1.6449, 0.22
 DECILES = (-1.2816, -0.8416, -0.5244, -0.2533, 0.0, 0.2533, 0.5244, 0.8416, 1.2816)
 END_US = START_US + BARS * BAR_US
-
-
-class Side(NamedTuple):
-    """Rows as `instants_of` takes them."""
-
-    value: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    p_up: NDArray[np.float64]
-    outcome: NDArray[np.float64]
-    symbol_codes: NDArray[np.int64]
-    symbols: tuple[str, ...]
-    ts_event_us: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ def world(*, model: str = MODEL, columns: tuple[str, ...] = COLUMNS, bars: int =
         ("5", "challenger"): (CHALLENGER_BAR, bars, signal + 1.1 * rng.standard_normal(signal.shape)),
     }
     tables: dict[str, list[pa.Table]] = {"predictions": [], "features": []}
-    sides: dict[tuple[str, str], Side] = {}
+    sides: dict[tuple[str, str], QualityRows] = {}
     for (version, role), (first, end, value) in values.items():
         last = min(end, bars)
         if last <= first:
@@ -129,15 +117,16 @@ def material(found: World, *, model: str = MODEL, **changes: Any) -> Material:
     return made
 
 
-def _side(value: NDArray[np.float64], outcome: NDArray[np.float64], known: NDArray[np.bool_], first: int) -> Side:
+def _side(value: NDArray[np.float64], outcome: NDArray[np.float64], known: NDArray[np.bool_], first: int) -> QualityRows:
     bars, symbols = value.shape
     ts = START_US + (first + 1 + np.arange(bars)) * BAR_US
     predicted = value.ravel() * SCALE
-    return Side(
+    return QualityRows(
         value=predicted,
         lower=predicted - WIDTH * 0.95,
         upper=predicted + WIDTH * 0.95,
         p_up=np.clip(0.5 + 0.36 * predicted, 0.02, 0.98),
+        completeness=np.ones(len(predicted)),
         outcome=np.where(known, outcome, np.nan).ravel(),
         symbol_codes=np.tile(np.arange(symbols), bars),
         symbols=SYMBOLS,
@@ -146,7 +135,7 @@ def _side(value: NDArray[np.float64], outcome: NDArray[np.float64], known: NDArr
 
 
 def _rows(
-    side: Side, vectors: NDArray[np.float64], model: str, version: str, role: str, rng: np.random.Generator
+    side: QualityRows, vectors: NDArray[np.float64], model: str, version: str, role: str, rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table]:
     n = len(side.value)
     symbols = [SYMBOLS[c] for c in side.symbol_codes.tolist()]
@@ -193,13 +182,13 @@ def _outcomes(outcome: NDArray[np.float64], known: NDArray[np.bool_]) -> pa.Tabl
     return pa.table(data, schema=arrow_schema("outcomes"))
 
 
-def _within(side: Side, start_us: int, end_us: int) -> Side:
+def _within(side: QualityRows, start_us: int, end_us: int) -> QualityRows:
     some = (side.ts_event_us > start_us) & (side.ts_event_us <= end_us)
-    return side._replace(**{k: getattr(side, k)[some] for k in Side._fields if k != "symbols"})
+    return replace(side, **{f.name: getattr(side, f.name)[some] for f in fields(side) if f.name not in {"symbols", "known"}})
 
 
 def _records(
-    sides: Mapping[tuple[str, str], Side], vectors: NDArray[np.float64], trained: Reference, model: str
+    sides: Mapping[tuple[str, str], QualityRows], vectors: NDArray[np.float64], trained: Reference, model: str
 ) -> list[dict[str, Any]]:
     records = []
     flat = vectors.reshape(-1, vectors.shape[2])
