@@ -130,8 +130,12 @@ class _Run:
         )
 
     def throughput(self, watch: Callable[[Child], object] | None) -> tuple[_Sample, _Sample]:
-        """Feed warm-up and measured rows; the samples between which the measured ones were answered."""
+        """Feed warm-up and measured rows; the samples between which the measured ones were answered.
+
+        Until the first sample only half of the measured rows are sent, so that however late it is taken some are left to measure.
+        """
         warm_up, total = self._contender.sized(self._job)
+        before = (warm_up + total) // 2
         start: _Sample | None = None
         since, last = time.monotonic(), -1
         while True:
@@ -146,7 +150,7 @@ class _Run:
             if now.rows != last:
                 since, last = now.at_s, now.rows
             self._check_progress(now, since, total)
-            self._sender.top_up(done, rows=total)
+            self._sender.top_up(done, rows=before if start is None else total)
             time.sleep(_POLL_S)
 
     def latencies(self, *, rows_per_s: float) -> dict[int, tuple[float, float]]:

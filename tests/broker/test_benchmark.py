@@ -40,7 +40,7 @@ def test_the_loop_answers_every_row_rightly_and_commits_it(tmp_path: Path, name:
     figures: Figures = run_once(contender, setup, feed, reference, where=cores(), number=1, folder=tmp_path / name)
     assert figures.records_checked == 3_200
     assert figures.vectors_checked > 50
-    assert 800 < figures.rows <= 1_600
+    assert 800 <= figures.rows <= 1_600
     assert figures.rows_per_s > 0
     assert figures.p50_ms is not None
     assert figures.p99_ms is not None
