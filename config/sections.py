@@ -68,7 +68,9 @@ class DuckdbDatabase(Section):
     """The warehouse as one local file."""
 
     type: Literal["duckdb"] = Field(description="Which warehouse stores features, predictions, outcomes, alerts and performance.")
-    path: LocalPath = Field(description="The DuckDB file; one process at a time may open it.")
+    path: LocalPath = Field(
+        description="The DuckDB file; one process at a time may open it. The folder `<path>.segments` beside it belongs to it."
+    )
 
 
 class BigqueryDatabase(Section):

@@ -13,6 +13,7 @@ component analysis".
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -41,6 +42,9 @@ _ROUNDING = 1e-12
 
 _BLOCK_ROWS = 4096
 """Rows worked on at a time, so that they stay in the processor's cache. Bits do not depend on it."""
+
+_PRODUCT_ROWS = 256
+"""Rows of every product of matrices, the last ones filled up: of another shape it might add in another order."""
 
 
 class Rows(NamedTuple):
@@ -108,7 +112,7 @@ def reconstruction_error(r: Reconstruction, values: NDArray[np.float64]) -> NDAr
     """The reconstruction error of rows, float64[rows], from their values float64[rows, columns], NaN = missing.
 
     NaN for a row without any value, infinite where the squares overflow. A row has the same bits whatever rows it is computed
-    with: its numbers are added along the row, and no matrix is multiplied.
+    with: products are of matrices of one shape, wherever a row in them has the same bits whatever its place.
 
     >>> from models.trained import ColumnReference
     >>> flat = ColumnReference(edges=(), counts=(1, 0), low=0.0, high=0.0)
@@ -131,20 +135,55 @@ def _errors(of: _Components, values: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _block_errors(of: _Components, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    z = np.array(values, order="C")  # (rows, columns), a copy whatever the shape
-    missing = np.isnan(z)
-    z -= of.center
+    missing = np.isnan(values)
+    present: NDArray[np.int64] | int = values.shape[1]
+    z = np.subtract(values, of.center, order="C")  # (rows, columns)
     z /= of.scale
-    z[missing] = 0.0
-    # Each sum runs along a row's own numbers; a product of matrices would add them in an order that the other rows decide.
+    if missing.any():
+        z[missing] = 0.0
+        present = values.shape[1] - np.count_nonzero(missing, axis=1)
     length = np.einsum("rc,rc->r", z, z)
-    onto = np.einsum("rc,kc->rk", z, np.ascontiguousarray(of.components))
+    onto = _products(z, np.ascontiguousarray(of.components.T))
     inside = np.einsum("rk,rk->r", onto, onto)
     off = length - inside
     off[off <= _ROUNDING * length] = 0.0
     off[np.isnan(off)] = np.inf  # infinity less infinity
-    present = z.shape[1] - np.count_nonzero(missing, axis=1)
-    return np.where(present > 0, np.sqrt(off / np.maximum(present, 1)), np.nan)
+    return np.where(np.greater(present, 0), np.sqrt(off / np.maximum(present, 1)), np.nan)
+
+
+def _products(z: NDArray[np.float64], components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return z @ components, float64[rows, components]; its bits do not depend on how many rows there are or where they stand."""
+    if not _rows_apart(*components.shape):  # each sum along a row's own numbers: three times the work
+        along: NDArray[np.float64] = np.einsum("rc,kc->rk", z, np.ascontiguousarray(components.T))
+        return along
+    found = np.empty((len(z), components.shape[1]))
+    whole = len(z) // _PRODUCT_ROWS * _PRODUCT_ROWS
+    for start in range(0, whole, _PRODUCT_ROWS):
+        np.matmul(z[start : start + _PRODUCT_ROWS], components, out=found[start : start + _PRODUCT_ROWS])
+    if whole < len(z):
+        filled = np.zeros((_PRODUCT_ROWS, z.shape[1]))
+        filled[: len(z) - whole] = z[whole:]
+        found[whole:] = (filled @ components)[: len(z) - whole]
+    return found
+
+
+@functools.cache
+def _rows_apart(columns: int, components: int) -> bool:
+    """Whether this machine's product of such a shape gives a row the same bits in every place, whatever the other rows are.
+
+    Nearly every one does; it depends on the library numpy was built with, so it is tried.
+    """
+    rng = np.random.default_rng(columns)
+    row, onto = rng.normal(size=columns), rng.normal(size=(columns, components))
+    others = rng.normal(size=(_PRODUCT_ROWS, columns))
+    alone = np.matmul(np.broadcast_to(row, others.shape).copy(), onto)
+    for at in range(_PRODUCT_ROWS):
+        kept = others[at].copy()
+        others[at] = row
+        if not np.array_equal(np.matmul(others, onto)[at], alone[0]):
+            return False
+        others[at] = kept
+    return True
 
 
 def _crossed(x: NDArray[np.float64], components: int) -> NDArray[np.float64] | None:

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from monitoring.errors import WarehouseError
-from monitoring.warehouse import TABLES, ColumnType, Parameter, conform, table_spec
+from monitoring.warehouse import TABLES, ColumnType, Parameter, conform, table_spec, unique
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class BigQueryWarehouse:
 
     def append(self, table: str, rows: pa.Table | pa.RecordBatch) -> int:
         """Send the rows, at most `ROWS_PER_REQUEST` a request; returns how many were sent and accepted."""
-        key, fresh = table_spec(table).key, conform(table, rows)
+        key, fresh = table_spec(table).key, unique(table, conform(table, rows))
         plain = [{name: _json(value) for name, value in row.items()} for row in fresh.to_pylist()]
         for start in range(0, len(plain), ROWS_PER_REQUEST):
             part = plain[start : start + ROWS_PER_REQUEST]

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,8 @@ from monitoring.errors import StateError
 from monitoring.packing import Reader, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from monitoring.reference import Floats, Ints, Reference
@@ -55,8 +57,8 @@ AT_ONCE: Final = -1
 """What stands for the place that ended a wait where a row did not wait."""
 
 _LAST: Final = np.iinfo(np.int64).max
-_FEW = 4
-"""Up to so many groups of rows, counting each is faster than encoding all."""
+_MANY_ROWS = 150
+"""From so many rows in a group on, on average, counting each group is faster than encoding all."""
 
 
 class Marks(NamedTuple):
@@ -118,16 +120,28 @@ class Panes:
         `values` float64[rows, columns]; `ts_event_us`, `own`, `decided` int64[rows]: `own` are the rows' places in the source,
         `decided` those that ended their waits, or `AT_ONCE`. Rows that were counted before are skipped.
         """
-        fresh, marks = _fresh(own, decided, self.watermarks.get(source, Marks()))
+        return self.add_all(values, ts_event_us, sources=[(source, len(values))], own=own, decided=decided)
+
+    def add_all(
+        self, values: Floats, ts_event_us: Ints, *, sources: Sequence[tuple[str, int]], own: Ints, decided: Ints
+    ) -> list[Window]:
+        """As `add` for each source after the other, at once: `sources` are their names and how many of the rows are theirs."""
+        marks: dict[str, Marks] = {}
+        fresh, at = np.empty(len(own), np.bool_), 0
+        for source, rows in sources:
+            part = slice(at, at + rows)
+            known = marks.get(source) or self.watermarks.get(source) or Marks()
+            fresh[part], marks[source] = _fresh(own[part], decided[part], known)
+            at += rows
         if not fresh.any():
             return []
-        values, times = values if fresh.all() else values[fresh], ts_event_us[fresh]
+        values, times = _where(fresh, values, ts_event_us)
         pane = (times - 1) // self.pane_us
         newest = np.maximum.accumulate(pane if self.newest is None else np.maximum(pane, self.newest))
         in_time = pane > newest - self.panes - self.grace_panes
-        groups = self._groups(values[in_time], times[in_time], pane[in_time], newest[in_time])
+        groups = self._groups(*_where(in_time, values, times, pane, newest))
         # Only now, when nothing can be refused any more, is the state touched.
-        self.watermarks[source] = marks
+        self.watermarks |= marks
         self.late_rows += int((~in_time).sum())
         closed: list[Window] = []
         for now, index, some in groups:
@@ -153,7 +167,7 @@ class Panes:
         cuts = [0, *(np.flatnonzero((np.diff(key) != 0).any(axis=0)) + 1).tolist(), len(order)]
         spans = list(itertools.pairwise(cuts))
         values = values if (np.diff(order) > 0).all() else values[order]
-        if len(spans) <= _FEW:
+        if len(order) >= _MANY_ROWS * len(spans):
             counts = [count(self.reference, values[a:b]) for a, b in spans]
         else:
             codes = encode(self.reference, values)
@@ -230,6 +244,11 @@ class Panes:
             self._panes[index] = _Pane(r.counts(reference.shape), sketch)
         r.end()
         return self
+
+
+def _where(mask: NDArray[np.bool_], *arrays: Any) -> tuple[Any, ...]:
+    """These rows of the arrays; as they are where it is all of them, which it nearly always is."""
+    return arrays if mask.all() else tuple(a[mask] for a in arrays)
 
 
 def _rows(counts: Ints) -> int:

@@ -13,6 +13,7 @@ so the instants of a window are those of its panes, one after another, and the r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -160,6 +161,7 @@ def in_order(parts: Sequence[T]) -> list[T]:
     return ordered or [parts[0]]
 
 
+@lru_cache(maxsize=64)  # windows share all their panes but one
 def turnover(before: Positions | None, now: Positions | None) -> float:
     """Half of sum |w_now - w_before| over the symbols of both: 0 nothing traded, 1 all of it; NaN without positions.
 

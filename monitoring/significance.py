@@ -127,10 +127,10 @@ def adjusted(p: Floats) -> Floats:
     >>> adjusted(np.array([0.01, np.nan, 0.04])).tolist()
     [0.02, nan, 0.04]
     """
-    from scipy.stats import false_discovery_control  # the CLI's start must not pay for scipy
-
     q = np.full(len(p), np.nan)
-    judged = ~np.isnan(p)
-    if judged.any():
-        q[judged] = false_discovery_control(p[judged])
+    order = np.argsort(p)  # NaN last
+    tests = len(p) - int(np.isnan(p).sum())
+    order = order[:tests]
+    stepped = p[order] * (tests / np.arange(1, tests + 1))
+    q[order] = np.minimum(np.minimum.accumulate(stepped[::-1])[::-1], 1.0)
     return q

@@ -26,8 +26,7 @@ ColumnType = Literal["string", "int64", "float64", "bool", "json", "float64[]", 
 Parameter = str | int | float | bool
 
 BATCH_ROWS = 16_384
-"""Rows of a table that are best stored at once where so many are at hand: DuckDB compresses as many together, and writes them
-into its file in one go."""
+"""Rows of a table that are best stored at once where so many are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,14 @@ class TableSpec:
     """One table. `key` is unique; `order` names the int64 time by which rows roughly arrive, None for a small table.
 
     `later` names columns that earlier releases did not have: a backend adds them to a table it finds without, and rows that
-    lack them (they waited on disk meanwhile) have null there.
+    lack them (they waited on disk meanwhile) have null there. `bulk`: its rows come in great number.
     """
 
     columns: Mapping[str, ColumnType]
     key: tuple[str, ...]
     order: str | None
     later: tuple[str, ...] = ()
+    bulk: bool = False
 
 
 TABLES: Mapping[str, TableSpec] = {
@@ -60,6 +60,7 @@ TABLES: Mapping[str, TableSpec] = {
         },
         key=("prediction_id",),
         order="ts_event_us",
+        bulk=True,
     ),
     "vector_columns": TableSpec(
         {"spec_digest": "string", "model": "string", "version": "string", "columns": "string[]"},
@@ -97,6 +98,7 @@ TABLES: Mapping[str, TableSpec] = {
         key=("prediction_id",),
         order="ts_event_us",
         later=("ts_published_us",),
+        bulk=True,
     ),
     "outcomes": TableSpec(
         {
@@ -109,6 +111,7 @@ TABLES: Mapping[str, TableSpec] = {
         },
         key=("symbol", "ts_event_us", "horizon_us", "revision"),
         order="ts_event_us",
+        bulk=True,
     ),
     "alerts": TableSpec(
         {
@@ -219,7 +222,7 @@ def arrow_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def conform(table: str, rows: pa.Table | pa.RecordBatch) -> pa.Table:
-    """Rows with exactly the table's columns and types, each key once (the first of its kind)."""
+    """Rows with exactly the table's columns and types, and no key null."""
     import pyarrow as pa
 
     spec, schema = table_spec(table), arrow_schema(table)
@@ -239,8 +242,13 @@ def conform(table: str, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         raise WarehouseError(f"rows for table {table!r} are not of the table's types: {e}") from e
     if any(whole[name].null_count for name in spec.key):
         raise WarehouseError(f"rows for table {table!r} have no {' or no '.join(spec.key)}; a key is never null")
-    first = _first_of_each(whole.select(spec.key))
-    return whole if first is None else whole.take(first)
+    return whole
+
+
+def unique(table: str, rows: pa.Table) -> pa.Table:
+    """Rows of a table with each key once, the first of its kind."""
+    first = _first_of_each(rows.select(table_spec(table).key))
+    return rows if first is None else rows.take(first)
 
 
 def _first_of_each(keys: pa.Table) -> pa.Array | None:

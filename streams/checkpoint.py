@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from streams.outbox import Outbox
     from streams.spans import SpanTracker
@@ -96,6 +96,10 @@ class CheckpointStats:
     last_duration_s: float = 0.0
 
 
+async def _nothing_kept() -> None:
+    """There is nothing to wait for."""
+
+
 class Checkpoint:
     """Runs checkpoints, one at a time; a failure is passed to `on_failure`, which ends the process."""
 
@@ -109,9 +113,14 @@ class Checkpoint:
         clock: Callable[[], float],
         on_failure: Callable[[BaseException], Any],
         urgent: Callable[[], bool] = lambda: False,
+        kept: Callable[[], Awaitable[None]] = _nothing_kept,
     ) -> None:
-        """`urgent`: whether state changed, with the time alone, that must be made durable although no row came."""
+        """`urgent`: whether state changed, with the time alone, that must be made durable although no row came.
+
+        `kept`: called once `take_dirty` was; returns when what belongs to that state and is kept elsewhere is durable there.
+        """
         self._urgent = urgent
+        self._kept = kept
         self._consumer = consumer
         self._outbox = outbox
         self._source = source
@@ -150,6 +159,7 @@ class Checkpoint:
         try:
             dirty = self._source.take_dirty()
             outputs = self._outbox.turn()
+            await self._kept()
             await self._outbox.confirmed(outputs)
             held = await self._to_changelog(dirty, standing) if dirty else {}
             if held is None:

@@ -26,6 +26,7 @@ from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
 from streams.fetching import take_whole
+from streams.frame_reader import receive_frames
 from streams.records import PartitionRecords
 from streams.spans import Span, SpanTracker
 
@@ -63,6 +64,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         app: Any = self.app
         consumer._fetch_max_wait_ms = app.fetch_max_wait_ms  # noqa: SLF001 - Faust has no setting for it
         take_whole(app.chunk_topics)
+        receive_frames()
         return consumer
 
 

@@ -87,7 +87,7 @@ class Counting:
     def expect(self) -> None:
         """See to it that it is known of every model how its rows come."""
         newest_first = sorted(self._state.watches.values(), key=lambda watch: watch.newest_us, reverse=True)
-        for scorer in (watch.scorer for watch in newest_first):
+        for scorer in (watch.scorer for watch in newest_first if watch.served):
             if scorer.role == "champion" and not self._state.operations.expects(scorer.model):
                 self._expect(scorer.model, self._references.known(scorer.model, scorer.version))
 

@@ -105,7 +105,7 @@ def _rows(history: History, trained: Trained, scorer: Scorer, start_us: int, end
     flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     value = made["value"].to_numpy().astype(np.float64)
     abstained = made["abstained"].to_numpy().astype(bool)
-    yield trained.rows(flat.reshape(-1, width), np.where(abstained, np.nan, value)), features["ts_event_us"].to_numpy()
+    yield trained.rows([flat.reshape(-1, width)], np.where(abstained, np.nan, value)), features["ts_event_us"].to_numpy()
 
 
 def _behind(trained: Trained) -> set[str]:

@@ -75,6 +75,10 @@ class Handler(Protocol):
         """Whether state changed, with the time alone, that must be made durable although no row came."""
         ...
 
+    async def kept(self) -> None:
+        """Return when what the last `take_dirty` tells of, and is kept elsewhere than in the table, is durable there."""
+        ...
+
     def use_table(self, table: PackedTable) -> None:
         """The table is there; called once, before the first chunk."""
         ...
@@ -186,6 +190,7 @@ class Group:
             clock=time.monotonic,
             on_failure=lambda e: leave(EX_TEMPFAIL, f"checkpoint failed, nothing was committed: {e}"),
             urgent=self.handler.urgent,
+            kept=self.handler.kept,
         )
         consumer.checkpoint = self.checkpoint
 

@@ -134,6 +134,9 @@ class InferenceHandler:
         """Nothing here changes without a row."""
         return False
 
+    async def kept(self) -> None:
+        """All there is to keep is in the table and the topics."""
+
     def take_dirty(self) -> Sequence[TableRecord]:
         """Changed windows, packed."""
         return self.pipeline.take_dirty()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from streams.arrowstream import checked_stream
+from streams.arrowstream import check_stream, checked_stream
 from streams.wire import MAX_FRAME_ROWS
 
 if TYPE_CHECKING:
@@ -175,6 +175,14 @@ def decode_log(data: bytes) -> LogBatch:
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, RecursionError) as e:
         msg = f"not an inference-log record: {type(e).__name__}: {e}"
         raise ValueError(msg) from e
+
+
+def schema_of(data: bytes) -> LogSchema:
+    """What an inference-log record says of all its rows, without reading them; raises `ValueError` for bytes that are none."""
+    try:
+        return _about(check_stream(data, max_rows=MAX_FRAME_ROWS))
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, RecursionError) as e:
+        raise ValueError(f"not an inference-log record: {type(e).__name__}: {e}") from e
 
 
 def _one_batch(data: bytes) -> pa.RecordBatch:

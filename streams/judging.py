@@ -149,11 +149,12 @@ class Judging:
         if watch.trained is None:  # a champion none of whose rows came since the restart: any window may be among them
             watch.outdated |= watch.closed.keys()
             return
-        for end_us in watch.closed:
-            asked = self._asked(watch, end_us)
-            bounds = {"start_us": asked.start_us - asked.horizon_us, "end_us": asked.end_us - asked.horizon_us}
-            if any(self.windows.touches(pane, **bounds) for pane in changed):
-                watch.outdated.add(end_us)
+        # A pane that ends at p is in the windows that end from p + horizon on, up to a window's length later; open at the end.
+        pane_us, horizon_us = self._rules.pane_us, _trained(watch).horizon_us
+        starts_us = [pane * pane_us + horizon_us for pane in changed]
+        length_us = (self._rules.panes + 1) * pane_us
+        if watch.closed and max(starts_us) + length_us > min(watch.closed) and min(starts_us) < max(watch.closed):
+            watch.outdated |= {e for e in watch.closed if any(start < e < start + length_us for start in starts_us)}
 
     def _asked(self, watch: Watch, end_us: int) -> Asked:
         trained = _trained(watch)

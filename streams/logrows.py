@@ -109,7 +109,7 @@ def _rows(log: LogBatch, part: PartitionRecords, r: Record) -> LogRows:
         part.topic,
         part.partition,
         r.offset,
-        r.timestamp * 1000,
+        min(max(r.timestamp, -1) * 1000, MAX_TS_US - 1),  # whatever a producer says, it is a number of 64 bits
         int(horizon_us[0]) if len(table) else 0,
         ts_event_us,
         np.where(abstained, np.nan, value) if abstained.any() else value,

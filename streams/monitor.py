@@ -11,6 +11,7 @@ State of a partition is read from the table when the first chunk after a start o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from streams.monitor_state import MonitorState, Said
 from streams.outcomes import OutcomeDecoder
 from streams.references import References
 from streams.rejections import rejection_headers
-from streams.reports import Reports, show_alerts
+from streams.reports import Reports, close_traffic, show_alerts
 from streams.rules import Rules
 from streams.storing import Store
 from streams.warehouse_rows import feature_rows, outcome_rows, prediction_rows, vector_column_rows
@@ -89,10 +90,11 @@ class MonitorHandler:
             max_future_us=int(settings.inference.max_future.total_seconds() * 1_000_000),
         )
         self._state = MonitorState(self._rules)
+        self.references = References(registry, clock=clock)
         self._counting = Counting(
             self._rules,
             self._state,
-            References(registry, clock=clock),
+            self.references,
             self._reports,
             outcomes=self._topics.outcomes,
             clock=clock,
@@ -106,13 +108,15 @@ class MonitorHandler:
         self._ends: list[int | None] = [None] * self._rules.partitions
         self._table: Entries | None = None
         self._named: set[tuple[str, str, str]] = set()
+        self._handed = 0
 
     def use_table(self, table: Entries) -> None:
         """The group's table."""
         self._table = table
 
     async def prepare(self, chunk: Chunk) -> None:
-        """Nothing is needed."""
+        """Have the registry asked about versions that are new in it, off the event loop."""
+        await self.references.prepare(chunk, self._topics.inference_log)
 
     def process(self, chunk: Chunk) -> bool:
         """One chunk, whole. Whether it is finished here, now or once its rows were counted; else the caller does that.
@@ -150,10 +154,18 @@ class MonitorHandler:
         return held
 
     def take_dirty(self) -> Sequence[TableRecord]:
-        """Changed entries, after the warehouse has the rows of every chunk they come from, or the disk has."""
+        """Changed entries. Durable they may be once the rows of every chunk they come from are `kept`."""
         self.say()
-        self._store.flush()
+        self._handed = self._store.hand_over()
         return self._state.take_dirty()
+
+    async def kept(self) -> None:
+        """Return when the warehouse has the rows of every chunk that the last `take_dirty` knew, or the disk has."""
+        await asyncio.to_thread(self.wait_kept)
+
+    def wait_kept(self) -> None:
+        """The same, blocking."""
+        self._store.wait(self._handed)
 
     def urgent(self) -> bool:
         """Whether an alert waits to be said for which no row comes."""
@@ -181,7 +193,7 @@ class MonitorHandler:
         self._load()
         state = self._state
         self._counting.expect()
-        state.operations.serve(self._served, now_us)
+        state.serve(self._served, now_us)
         state.operations.silence(now_us, caught_up=caught_up)
         show_alerts(self._alert_states())
 
@@ -271,7 +283,7 @@ class MonitorHandler:
 
     def _close_chunk(self, partitions: set[int]) -> None:
         state = self._state
-        state.operations.close()
+        close_traffic(state.operations)
         for partition in partitions:
             for lost in state.labels[partition].advance().values():
                 metrics.UNLABELLED.inc(lost)

@@ -26,7 +26,7 @@ from streams.operations import Operations
 from streams.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from streams.checkpoint import TableRecord
     from streams.rules import Rules
@@ -74,6 +74,7 @@ class MonitorState:
         self.watches: dict[Scorer, Watch] = {}
         self.operations = Operations(rules.alerts)
         self._rules = rules
+        self._models: Collection[str] | None = None
         self._dirty: set[Scorer] = set()
         self._gone: list[Scorer] = []
         self._written: dict[bytes, _Written] = {}
@@ -118,12 +119,19 @@ class MonitorState:
         found = self.watches.get(scorer)
         if found is None:
             found = self.watches[scorer] = Watch(scorer, self._rules)
+            found.served = self._models is None or scorer.model in self._models
         self._dirty.add(scorer)
         return found
 
     def touch(self, scorer: Scorer) -> None:
         """Have the scorer's watch written."""
         self._dirty.add(scorer)
+
+    def serve(self, models: Collection[str], now_us: int) -> None:
+        """These models are served and no others: of others nothing rises, and what was raised ends."""
+        self._models = models
+        self.operations.serve(models, now_us)
+        self._dirty |= {scorer for scorer, watch in self.watches.items() if watch.serve(served=scorer.model in models)}
 
     def unsaid(self) -> bool:
         """Whether there are events or requests that were not said yet, or were and the table does not know it."""

@@ -11,14 +11,15 @@ said are stored as one value, so that none can be ahead of the others.
 | `input_silence`      | model  | when `silence` is called, by the wall clock; only of models that had live rows before  |
 
 A challenger's rows are no rows here: they follow the champion's. Rows that an inference worker repeats after a crash are new
-records of the log, and count again.
+records of the log, and count again. What is stamped further ahead of the monitor's clock than `AHEAD_US` counts as of what stands
+beside it in its partition, or of now: else one record of a producer whose clock is wrong would make all others late, and keep its
+model from ever being silent.
 
 Packed: u16 layout number, then MessagePack of (alert records, packed flow, events not yet said).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -33,7 +34,7 @@ from monitoring.silence import Awaited
 from streams.records import MAX_TS_US
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,6 +51,11 @@ REASON = "__connect.errors.exception.class.name"
 """Header of a rejected record that says why (`streams.rejections`)."""
 NO_REASON = "unknown"
 
+AHEAD_US = 60_000_000
+"""How far ahead of the monitor's clock a record may be: more than clocks that are kept are apart, less than makes others late."""
+SAY_AGAIN_US = 3_600_000_000
+"""Least time between two words about records of one partition that are ahead."""
+
 _CHALLENGER = "challenger"
 _USUAL = AlertPolicy()  # each observation brings its own
 
@@ -58,6 +64,14 @@ class _Packed(msgspec.Struct, array_like=True):
     alerts: list[dict[str, Any]]
     flow: bytes
     unsaid: list[dict[str, Any]] = []
+
+
+class Ahead(NamedTuple):
+    """Records of this partition came from the future, by so much."""
+
+    topic: str
+    partition: int
+    by_us: int
 
 
 class _Part(NamedTuple):
@@ -71,14 +85,6 @@ class _Part(NamedTuple):
     event_us: NDArray[np.int64]
     abstained: NDArray[np.bool_]
     reasons: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Queue:
-    """Parts of one source partition, and the newest pane among them: time does not go back within it."""
-
-    parts: list[_Part]
-    pane: int = -1
 
 
 class Operations:
@@ -96,8 +102,11 @@ class Operations:
         self.dirty = False
         """Whether anything of what `pack` stores changed since this was set to False."""
         self._rules = rules
+        self.ahead: list[Ahead] = []
+        """What is still to be said of records from the future; each partition now and then."""
         self._awaited: dict[str, Awaited] = {}
-        self._queues: dict[tuple[str, int], _Queue] = {}
+        self._queues: dict[tuple[str, int], list[_Part]] = {}
+        self._told_us: dict[tuple[str, int], int] = {}
 
     def expect(self, model: str, *, bar_us: int, sessions: Sequence[tuple[int, int]] = (), usual_lag_us: int = 0) -> None:
         """How the model's trigger rows come: a bar each `bar_us`, in `sessions` only if there are any.
@@ -139,9 +148,14 @@ class Operations:
             some = tuple(reasons[i] for i in at.tolist())
             self._queue(_Part(0, (part.topic, part.partition), "", log_us[at], none, none, none.astype(np.bool_), some))
 
-    def close(self) -> list[FlowWindow]:
-        """Count what was taken and judge the windows that closed, oldest first; the events are in `unsaid`."""
-        parts = sorted((p for q in self._queues.values() for p in q.parts), key=lambda p: p.pane)  # stable within a partition
+    def close(self, now_us: int | None = None) -> list[FlowWindow]:
+        """Count what was taken and judge the windows that closed, oldest first; the events are in `unsaid`.
+
+        `now_us`: by the clock, to know what is from the future; without it nothing is.
+        """
+        if now_us is not None:
+            self._come_back(now_us)
+        parts = sorted((p for q in self._queues.values() for p in self._placed(q)), key=lambda p: p.pane)  # stable in a partition
         self._queues.clear()
         closed: list[FlowWindow] = []
         for together in _alike(parts):
@@ -222,12 +236,33 @@ class Operations:
         return self
 
     def _queue(self, part: _Part) -> None:
-        if not len(part.log_us):
-            return
-        self.dirty = True
-        queue = self._queues.setdefault(part.order, _Queue([]))
-        queue.pane = max(queue.pane, int(part.log_us[0]) // self.flow.pane_us)
-        queue.parts.append(part._replace(pane=queue.pane))
+        if len(part.log_us):
+            self.dirty = True
+            self._queues.setdefault(part.order, []).append(part)
+
+    def _placed(self, parts: list[_Part]) -> Iterator[_Part]:
+        """Parts of one partition in their panes: time does not go back within it."""
+        newest = -1
+        for part in parts:
+            newest = max(newest, int(part.log_us[0]) // self.flow.pane_us)
+            yield part._replace(pane=newest)
+
+    def _come_back(self, now_us: int) -> None:
+        """Have what is from the future count as it should, and time itself, which an earlier version may have let run on."""
+        limit_us = now_us + AHEAD_US
+        for order, parts in self._queues.items():
+            by_us = max(int(p.log_us.max()) for p in parts) - now_us
+            if by_us <= AHEAD_US:
+                continue
+            self._queues[order] = list(_credible(parts, limit_us, now_us))
+            if now_us >= self._told_us.get(order, now_us):
+                self._told_us[order] = now_us + SAY_AGAIN_US
+                self.ahead.append(Ahead(*order, by_us))
+        if self.flow.newest is not None and self.flow.newest > limit_us // self.flow.pane_us:
+            ran_on, self.flow, self.dirty = self.flow, Flow(), True
+            self.flow.watermarks = ran_on.watermarks
+            self.flow.last_us = {model: min(us, now_us) for model, us in ran_on.last_us.items()}
+            self.flow.live_us = {model: min(us, now_us) for model, us in ran_on.live_us.items()}
 
     def _decide(self, seen: list[Observation], now_us: int) -> None:
         self._change(*decide(self.alerts, seen, now_us, policy=_USUAL))
@@ -240,6 +275,15 @@ class Operations:
         if events:
             self.alerts, self.dirty = after, True
             self.unsaid += events
+
+
+def _credible(parts: list[_Part], limit_us: int, now_us: int) -> Iterator[_Part]:
+    """Parts of one partition, those beyond the limit as of the one before, the first as of the next; now where all are."""
+    at_us = next((int(p.log_us[0]) for p in parts if p.log_us[0] <= limit_us), now_us)
+    for part in parts:
+        told = part._replace(log_us=np.where(part.log_us > limit_us, at_us, part.log_us))
+        at_us = int(told.log_us[-1])
+        yield told
 
 
 def _alike(parts: list[_Part]) -> list[list[_Part]]:

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 PAUSE_S = 0.5
 """Between two looks at the topic."""
-SHARE = 0.1
+SHARE = 0.03
 """Share of the time in which windows are logged while there are more; at the market's own pace there are none."""
 MOST_REST_S = 20.0
 LEAST_WAIT_S = 1.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from monitoring.record import PARTS, encode
 from monitoring.report_drift import VERDICTS
@@ -18,14 +20,20 @@ from streams.partitioner import partition_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from prometheus_client import Gauge
+
     from config import Settings
     from config.sections import Kafka
     from monitoring.alerts import AlertState
+    from monitoring.joined import Scorer
     from streams.judging import Judged
     from streams.monitor_state import Said
+    from streams.operations import Operations
     from streams.outbox import Outbox
     from streams.storing import Store
     from streams.watch import Watch
+
+log = structlog.get_logger()
 
 _SHOWN = ("ic", "rank_ic", "hit_rate", "rmse", "skill", "brier", "coverage", "label_coverage")
 """Metrics of quality that Prometheus gets."""
@@ -38,6 +46,7 @@ class Reports:
         self._outbox = outbox
         self._store = store
         self._kafka = settings.kafka
+        self._psi: dict[Scorer, list[Gauge]] = {}
 
     def window(self, watch: Watch, judged: Judged) -> None:
         """Report a window that closed, or one whose labels changed since."""
@@ -53,14 +62,18 @@ class Reports:
         metrics.WINDOWS_CLOSED.labels(scorer.model).inc()
         metrics.DRIFT_VERDICT.labels(*scorer).set(VERDICTS.index(judged.drift.verdict))
         columns = judged.drift.columns
-        for name, psi in zip(columns.names, columns.numbers["psi"].tolist(), strict=True):
-            metrics.DRIFT_PSI.labels(*scorer, name).set(psi)
+        gauges = self._psi.get(scorer)
+        if gauges is None or len(gauges) != len(columns.names):
+            gauges = self._psi[scorer] = [metrics.DRIFT_PSI.labels(*scorer, name) for name in columns.names]
+        for gauge, psi in zip(gauges, columns.numbers["psi"].tolist(), strict=True):
+            gauge.set(psi)
         if judged.quality is not None:
             for name in _SHOWN:
                 metrics.QUALITY.labels(*scorer, name).set(getattr(judged.quality, name))
 
     def hide(self, watch: Watch) -> None:
         """Take the scorer out of the metrics: it serves no more."""
+        self._psi.pop(watch.scorer, None)
         names = () if watch.trained is None else watch.trained.reference.names
         for gauge, labels in ((metrics.DRIFT_PSI, names), (metrics.QUALITY, _SHOWN)):
             for name in labels:
@@ -94,6 +107,19 @@ def send_alerts(outbox: Outbox, kafka: Kafka, events: Iterable[Mapping[str, Any]
             headers=event_headers(f"trading-ml.alert.{event['state']}", event["event_id"], group=group),
         )
         metrics.ALERTS.labels(event["state"]).inc()
+
+
+def close_traffic(operations: Operations) -> None:
+    """Count what was taken, and say where a record came from the future."""
+    operations.close(time.time_ns() // 1000)
+    for topic, partition, by_us in operations.ahead:
+        log.warning(
+            "records stamped ahead of this clock count as if they were not: set the clock of whoever sends them, or this one",
+            topic=topic,
+            partition=partition,
+            ahead_s=round(by_us / 1e6),
+        )
+    operations.ahead.clear()
 
 
 def show_alerts(states: Iterable[AlertState]) -> None:

@@ -16,7 +16,7 @@ from monitoring.estimate import Loss
 from monitoring.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,10 +52,15 @@ class Trained:
     reach: tuple[tuple[BarGrid, ColumnSpec], ...]
     """The vector's columns, each with the grid its lag counts on."""
 
-    def rows(self, vectors: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64[rows, columns]: vectors float64[rows, vector], answers float64[rows] and, where trained, the error."""
-        behind = [value] if self.reconstruct is None else [value, self.reconstruct(vectors)]
-        return np.column_stack((vectors, *behind))
+    def rows(self, vectors: Sequence[NDArray[np.float64]], value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[rows, columns]: vectors in pieces float64[some rows, vector], answers float64[rows], error where trained."""
+        found = np.empty((len(value), len(self.columns)))
+        width = vectors[0].shape[1]
+        np.concatenate(vectors, out=found[:, :width])
+        found[:, width] = value
+        if self.reconstruct is not None:
+            found[:, width + 1] = self.reconstruct(found[:, :width])
+        return found
 
     def warming(self, *, first_us: int, start_us: int) -> NDArray[np.bool_]:
         """Which columns, bool[columns], look back beyond the first row seen, in a window that begins at `start_us`.

@@ -8,8 +8,6 @@ rows that come again, in another order perhaps, decide afresh. So what the topic
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -69,6 +67,8 @@ class Watch:
         self.retrain: RetrainState | None = None
         self.requests: list[dict[str, Any]] = []
         """Retrain requests decided and not yet said."""
+        self.served = True
+        """Whether the settings name its model; of one that they do not name nothing rises."""
         self.trained: Trained | None = None
         self.panes: Panes | None = None
         self._rules = rules
@@ -91,7 +91,7 @@ class Watch:
         return fault
 
     def count(self, records: Sequence[LogRows]) -> list[Window]:
-        """Count records of one partition, in order, and return the windows they closed. Only after `arm`.
+        """Count records, in order, and return the windows they closed. Only after `arm`.
 
         Rows counted before, in this record or, repeated by an inference worker that was killed, in another, are passed over.
         """
@@ -100,19 +100,16 @@ class Watch:
         self.newest_us = max(self.newest_us, *(int(r.ts_event_us.max()) for r in records))
         first_us = min(int(r.ts_event_us.min()) for r in records)
         self.first_us = first_us if self.first_us == NEVER else min(self.first_us, first_us)
-        closed: list[Window] = []
-        for source, group in groupby(records, key=attrgetter("source")):
-            of_source = list(group)
-            vectors, value, ts_event_us, own, decided = (
-                _one([getattr(r, name) for r in of_source]) for name in ("vectors", "value", "ts_event_us", "own", "decided")
-            )
-            rows = self.trained.rows(vectors, value)
-            closed += self.panes.add(rows, ts_event_us, source=source, own=own, decided=decided)
-        return closed
+        value, ts_event_us, own, decided = (
+            _one([getattr(r, name) for r in records]) for name in ("value", "ts_event_us", "own", "decided")
+        )
+        rows = self.trained.rows([r.vectors for r in records], value)
+        sources = [(r.source, len(r)) for r in records]
+        return self.panes.add_all(rows, ts_event_us, sources=sources, own=own, decided=decided)
 
     def observe(self, seen: Iterable[Observation], now_us: int) -> list[dict[str, Any]]:
         """Decide alerts by one window's observations, at its end; the events, which are still to be said."""
-        self.alerts, events = decide(self.alerts, seen, now_us, policy=self._rules.policy)
+        self.alerts, events = decide(self.alerts, seen if self.served else (), now_us, policy=self._rules.policy)
         gone = unwatched(self._rules.alerts, self.alerts)
         if gone:
             self.alerts, ended = withdraw(self.alerts, gone, now_us, reason="the settings no longer watch it")
@@ -132,6 +129,18 @@ class Watch:
         """End what is pending or firing: nothing will observe this scorer any more."""
         self.alerts, events = withdraw(self.alerts, self.open_alerts(), now_us, reason=reason)
         self.unsaid += events
+
+    def serve(self, *, served: bool) -> bool:
+        """Whether the settings name its model; if not, what is open ends. True where something did.
+
+        It ends in the time of its rows, not by the clock: should the model come back with its history, that is heard again.
+        """
+        self.served = served
+        still = [] if served else self.open_alerts()
+        if still:
+            last_us = max(self.alerts[key].updated_us for key in still)
+            self.withdraw(max(self.newest_us, last_us + 1), reason="the model is not served any more")
+        return bool(still)
 
     def close(self, end_us: int, *, known: int) -> None:
         """A window closed, of which so much is known; those that can no longer be revised are forgotten, but for the newest one.

@@ -49,7 +49,7 @@ class Plan:
     """How much is measured: rounds of each case, rows of each round."""
 
     rounds: int = 5
-    rows: int = 300_000
+    rows: int = 600_000
     warm_up_rows: int = 50_000
 
     def feed(self) -> Feed:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.chaos.workers import ChaosWorker
 
 INFERENCE: Final = "w0"
-_LOOK_S: Final = 0.02
+_LOOK_S: Final = 0.05
 """How often the monitor is asked how far it is; an answer takes it a millisecond."""
 
 

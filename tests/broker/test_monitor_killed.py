@@ -33,6 +33,7 @@ def test_each_incident_is_told_though_monitor_and_receiver_die(tmp_path: Path) -
         hook = {"name": "hook", "kind": "webhook", "url": receiver.url, "secret": "key", "allow_private": True}
         settings = {
             "KAFKA__PARTITIONS": str(PARTITIONS),
+            "MODELS": json.dumps([{"name": "m"}]),
             "MONITORING__METRICS_WINDOW": "20m",
             "MONITORING__PANES": "4",
             "MONITORING__MIN_SAMPLES": "50",

@@ -67,6 +67,7 @@ class Life:
         outbox: Any = self.outbox
         self.handler = MonitorHandler(self.settings, self.registry, outbox, self.warehouse, clock=lambda: self.now_s)
         self.handler._served = frozenset({"m"})
+        self.handler.references.start = lambda ask: ask()
         self.handler.use_table(self.table)
         self.seek()
 
@@ -95,7 +96,9 @@ class Life:
 
     def checkpoint(self) -> None:
         done = self.tracker.committable()
-        self.table.write(self.handler.take_dirty())
+        dirty = self.handler.take_dirty()
+        self.handler.wait_kept()
+        self.table.write(dirty)
         self.sure = len(self.outbox.sent)
         self.committed.update(done)
 
@@ -105,6 +108,7 @@ class Life:
             del self.outbox.sent[rng.randint(self.sure, len(self.outbox.sent)) :]
         else:
             dirty = list(self.handler.take_dirty())
+            self.handler.wait_kept()
             self.sure = len(self.outbox.sent)
             kinds = [dirty, dirty[: rng.randint(0, len(dirty))], [d for d in dirty if rng.random() < 0.5]]
             self.table.write(rng.choice([*kinds, [d for d in dirty if d[0] == 0], [d for d in dirty if d[0] != 0]]))

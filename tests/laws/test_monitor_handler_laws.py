@@ -218,7 +218,9 @@ def test_a_version_is_not_dropped_while_its_rows_may_come_again(tmp_path: Path) 
     life.feed(stream[:40])
     life.checkpoint()
     life.feed(stream[40:])
-    life.table.write(life.handler.take_dirty())  # and dies before the offsets are committed
+    dirty = life.handler.take_dirty()
+    life.handler.wait_kept()
+    life.table.write(dirty)  # and dies before the offsets are committed
     life.restart()
     life.feed(stream[40:])
     life.settle()

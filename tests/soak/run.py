@@ -27,7 +27,7 @@ from tests.soak.figures import by_minute, by_third, leaks
 from tests.soak.report import RESULTS, figures, write_page
 from tests.soak.rows import Book
 from tests.soak.sampling import INFERENCE, MONITOR, Watch
-from tests.soak.watching import Reader, size_mb
+from tests.soak.watching import Reader, folder_mb, size_mb
 from tests.soak.world import COMPACTION, LABEL_TIMEOUT, compact_soon, newest, settings, stored
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def soak(folder: Path, cluster: KafkaCluster, *, minutes: float, rate: float, se
         features, rejected = (sum(watch.ends(t).values()) for t in (names.topics.features, names.topics.features_rejected))
         exits = {group: crew.stop(group) for group in (INFERENCE, MONITOR)}
     sent_ms, latency_ms = book.latencies()
-    duckdb_mb = size_mb([folder / f"{MONITOR}.duckdb"])
+    duckdb_mb = size_mb([folder / f"{MONITOR}.duckdb"]) + folder_mb(folder / f"{MONITOR}.duckdb.segments")
     return {
         "command": f"python -m tests.soak.run --minutes {minutes:g} --rate {rate:g} --seed {seed} --write",
         "minutes": minutes,

@@ -54,7 +54,8 @@ class Watch:
             worker = self._crew.workers[group]
             now |= {f"{group}_{k}": v for k, v in process(worker.process.pid).items()}
             now |= {f"{group}_state_mb": folder_mb(worker.state), f"{group}_behind": behind(self._behind[group])}
-        now["duckdb_mb"] = size_mb([duckdb, duckdb.with_name(f"{duckdb.name}.wal")])
+        segments = duckdb.with_name(f"{duckdb.name}.segments")
+        now["duckdb_mb"] = size_mb([duckdb, duckdb.with_name(f"{duckdb.name}.wal")]) + folder_mb(segments)
         now |= {f"{table}_changelog_mb": topic_mb(self._node, topic) for table, topic in self._tables.items()}
         for name, value in now.items():
             self.samples.setdefault(name, []).append(round(value, 2))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitoring.duckdb import MEMORY_MB, DuckDBWarehouse
 from monitoring.errors import WarehouseError
-from monitoring.warehouse import TABLES, Warehouse, arrow_rows, arrow_schema, conform
+from monitoring.warehouse import TABLES, Warehouse, arrow_rows, arrow_schema, conform, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def test_of_rows_with_one_key_the_first_is_taken(keys: list[tuple[str, int, int]
     first: dict[tuple[str, int, int], float] = {}
     for i, key in enumerate(keys):
         first.setdefault(key, float(i))
-    assert conform("outcomes", pa.concat_tables(parts))["value"].to_pylist() == list(first.values())
+    assert unique("outcomes", pa.concat_tables(parts))["value"].to_pylist() == list(first.values())
 
 
 @pytest.mark.parametrize(

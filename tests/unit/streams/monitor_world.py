@@ -157,6 +157,7 @@ class Worker:
     def restart(self) -> None:
         outbox: Any = self.outbox
         self.handler = MonitorHandler(self.settings, self.registry, outbox, self.warehouse, clock=lambda: self.now_s)
+        self.handler.references.start = lambda ask: ask()  # the answer is there at once
         self.handler.use_table(self.table)
 
     def feed(self, records: Sequence[Placed]) -> None:
@@ -168,7 +169,9 @@ class Worker:
         self.handler.process(Chunk(parts, [], SpanTracker()))
 
     def checkpoint(self) -> None:
-        self.table.write(self.handler.take_dirty())
+        dirty = self.handler.take_dirty()
+        self.handler.wait_kept()
+        self.table.write(dirty)
         self.handler.say()
 
     def performance(self) -> list[dict[str, Any]]:

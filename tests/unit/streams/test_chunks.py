@@ -76,6 +76,9 @@ class Script:
 
 
 class _Handler:
+    async def kept(self) -> None:
+        pass
+
     def urgent(self) -> bool:
         return False
 

@@ -131,6 +131,7 @@ def test_a_crash_at_any_chunk_boundary_changes_nothing(
                 worker.checkpoint()
                 committed = at + 1
         dirty = list(worker.handler.take_dirty())  # a checkpoint that was begun: its outputs and rows are out
+        worker.handler.wait_kept()
         keep = {
             "nothing": [],
             "all": dirty,

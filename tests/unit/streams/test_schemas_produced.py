@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +236,9 @@ def fixture_sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     monitor: Any = MonitorHandler
     handler = monitor(settings, stubs, sent, stubs, clock=lambda: 0.0)
     handler.use_table(stubs)
-    handler.process(Chunk(parts, [], SpanTracker()))
+    chunk = Chunk(parts, [], SpanTracker())
+    asyncio.run(handler.prepare(chunk))
+    handler.process(chunk)
     stubs.entries = {(partition, key): value for partition, key, value in handler.take_dirty()}
     handler.say()
     return sent
