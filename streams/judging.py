@@ -27,7 +27,6 @@ from monitoring.observed import (
     set_silence_observations,
     silent_sets,
 )
-from monitoring.quality_instants import AT
 from monitoring.record import performance_record
 from monitoring.reference import fold
 from monitoring.retrain import decide_retrain
@@ -149,12 +148,13 @@ class Judging:
         if watch.trained is None:  # a champion none of whose rows came since the restart: any window may be among them
             watch.outdated |= watch.closed.keys()
             return
-        # A pane that ends at p is in the windows that end from p + horizon on, up to a window's length later; open at the end.
+        # A pane is in the windows that end after its start, moved on by the horizon, and before a window's length after its end.
+        # Windows end where panes end, so these few are looked up; weeks of them may be held.
         pane_us, horizon_us = self._rules.pane_us, _trained(watch).horizon_us
-        starts_us = [pane * pane_us + horizon_us for pane in changed]
         length_us = (self._rules.panes + 1) * pane_us
-        if watch.closed and max(starts_us) + length_us > min(watch.closed) and min(starts_us) < max(watch.closed):
-            watch.outdated |= {e for e in watch.closed if any(start < e < start + length_us for start in starts_us)}
+        for start_us in (pane * pane_us + horizon_us for pane in changed):
+            first_us = (start_us // pane_us + 1) * pane_us
+            watch.outdated.update(e for e in range(first_us, start_us + length_us, pane_us) if e in watch.closed)
 
     def _asked(self, watch: Watch, end_us: int) -> Asked:
         trained = _trained(watch)
@@ -202,18 +202,18 @@ class Judging:
             yield from coverage_observations(described, alerts, labels, level=_trained(watch).level)
         yield from concept_observations(concept, alerts, labels)
         rule = alerts.label_coverage
-        aged = [] if rule is None else [e for e in watch.closed if e <= asked.end_us - rule.after_us]
-        if aged:
-            old_us = max(aged)
+        # From the newest on, which the rule's age is much nearer to than the oldest.
+        aged = () if rule is None else (e for e in reversed(watch.closed) if e <= asked.end_us - rule.after_us)
+        old_us = next(iter(aged), None)
+        if rule is not None and old_us is not None:
             expected = any(part.taken(self._outcomes) >= 0 for part in self._labels.values())
             yield from label_coverage_observations(
                 self._label_coverage(watch, old_us), alerts, labels, age_us=asked.end_us - old_us, expected=expected
             )
 
     def _label_coverage(self, watch: Watch, end_us: int) -> dict[str, float | None]:
-        sums = self.windows.summed(self._asked(watch, end_us)).whole.sums
-        published, rows = float(sums[:, AT["published"]].sum()), float(sums[:, AT["rows"]].sum())
-        return {"published": published, "label_coverage": rows / published if published else None}
+        published, known = self.windows.labelled(self._asked(watch, end_us))
+        return {"published": float(published), "label_coverage": known / published if published else None}
 
     def _paired(self, watch: Watch, asked: Asked) -> dict[str, Any] | None:
         """A challenger against the champion that served last, of those it has rows with: today's may be newer."""

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from monitoring.groups import Breakdown, breakdown, breakdown_reports, joined_breakdowns
 from monitoring.labels import gathered
 from monitoring.paired import joined_pairs, paired_instants, paired_report
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
     from monitoring.quality_instants import Instants
     from monitoring.reference import Floats
 
-_WINDOWS_KEPT = 3
-"""Of each scorer the sums of so many windows' panes are kept: the newest one's, that of label coverage, one revised."""
+_WINDOWS_KEPT = 2
+"""Of each scorer the sums of so many windows' panes are kept: the newest one's, and one revised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +66,7 @@ class QualityWindows:
         self._most = _WINDOWS_KEPT * (panes + 1)
         self._sums: dict[Scorer, OrderedDict[int, Summed]] = {}
         self._pairs: dict[tuple[Scorer, Scorer], OrderedDict[int, PairedInstants]] = {}
+        self._labelled: dict[Scorer, OrderedDict[int, tuple[int, int]]] = {}
 
     def changed(self, scorer: Scorer) -> set[int]:
         """Panes of event time whose rows are others than at the last call; what was summed of them is forgotten."""
@@ -71,8 +74,9 @@ class QualityWindows:
         for (champion, challenger), pairs in self._pairs.items():
             if scorer in (champion, challenger):
                 self._forget(pairs, found)
-        if scorer in self._sums:
-            self._forget(self._sums[scorer], found)
+        for of_panes in (self._sums, self._labelled):
+            if scorer in of_panes:
+                self._forget(of_panes[scorer], found)
         return found
 
     def touches(self, pane: int, *, start_us: int, end_us: int) -> bool:
@@ -82,12 +86,14 @@ class QualityWindows:
     def forget(self, scorer: Scorer) -> None:
         """Let go of a scorer."""
         self._sums.pop(scorer, None)
+        self._labelled.pop(scorer, None)
         for pair in [p for p in self._pairs if scorer in p]:
             del self._pairs[pair]
 
     def clear(self) -> None:
         """Let go of everything: labels were read anew."""
         self._sums.clear()
+        self._labelled.clear()
         self._pairs.clear()
 
     def summed(self, asked: Asked) -> Summed:
@@ -107,6 +113,20 @@ class QualityWindows:
             joined_breakdowns([p.parts for p in panes]),
             sum(p.known for p in panes),
         )
+
+    def labelled(self, asked: Asked) -> tuple[int, int]:
+        """Rows of the window that were published, and those of them whose outcomes are known. Less work than its sums."""
+        held = self._labelled.setdefault(asked.scorer, OrderedDict())
+        published = known = 0
+        for end_us in self._ends(asked):
+            if end_us not in held:
+                rows = self._rows(asked.scorer, end_us - self._pane_us, end_us)
+                said = np.isfinite(rows.value)
+                held[end_us] = (int(said.sum()), int((said & np.isfinite(rows.outcome)).sum()))
+            held.move_to_end(end_us)
+            published, known = published + held[end_us][0], known + held[end_us][1]
+        _bound(held, self._most)
+        return published, known
 
     def report(self, asked: Asked, summed: Summed) -> QualityReport | None:
         """The window's quality; None if nothing was predicted."""

@@ -8,6 +8,7 @@ rows that come again, in another order perhaps, decide afresh. So what the topic
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -148,9 +149,16 @@ class Watch:
         Of that one label coverage is judged: with gaps in trading, or panes that do not divide the time, there is no other.
         """
         until = end_us - self._rules.revise_within_us
-        oldest = max((e for e in self.closed if e <= until), default=until)
-        self.closed = {e: k for e, k in self.closed.items() if e >= oldest} | {end_us: known}
-        self.outdated &= self.closed.keys()
+        again = bool(self.closed) and end_us < next(reversed(self.closed))  # counts started afresh, and time with them
+        self.closed[end_us] = known
+        if again:
+            self.closed = dict(sorted(self.closed.items()))
+        while len(self.closed) > 1:
+            first, second = itertools.islice(self.closed, 2)
+            if second > until:
+                break
+            del self.closed[first]
+            self.outdated.discard(first)
 
     def pack(self) -> bytes:
         """The whole state as bytes."""
