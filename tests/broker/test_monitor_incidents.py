@@ -139,8 +139,7 @@ def receiver() -> Iterator[Receiver]:
         yield made
 
 
-@pytest.mark.parametrize("state", ["kept", "gone"])
-@pytest.mark.parametrize("trouble", ["drift", "quality"])
+@pytest.mark.parametrize(("trouble", "state"), [("drift", "kept"), ("quality", "gone")])
 def test_each_incident_is_told_once_though_monitor_and_receiver_die(
     tmp_path: Path, receiver: Receiver, trouble: str, state: str
 ) -> None:
